@@ -1,0 +1,125 @@
+"""How a text is read: unfolded into views, cut into windows of tokens, batched by length, and judged by its worst window.
+
+The torch model and the ONNX guard share this file, so that what was measured is what is released. Torch-free.
+
+Legend: N texts, W windows (W >= N), B windows in a batch, L tokens, C characters per token, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from guardlib.text.tokenizer import CLS, HIDDEN, SEP, GuardTokenizer, Pieces
+from guardlib.text.views import RAW, Unfolder, View
+
+OVERLAP = 0.25  # share of a window that the next one repeats, so that no attack is cut in two
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Tokens ``start:stop`` of one view of text number ``text``."""
+
+    text: int
+    view: View
+    pieces: Pieces
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Tokens including [CLS], [SEP] and the [HIDDEN] marker."""
+        return self.stop - self.start + 2 + self.view.hidden
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Character offsets of the window in its view's text."""
+        if self.stop == self.start:
+            return (0, 0)
+        return int(self.pieces.spans[self.start, 0]), int(self.pieces.spans[self.stop - 1, 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrays for the model: ``input_ids`` and ``attention_mask`` int64 [B, L], ``char_ids`` int64 [B, L, C]."""
+
+    input_ids: np.ndarray
+    char_ids: np.ndarray
+    attention_mask: np.ndarray
+
+
+class Reader:
+    """Texts → windows → batches. ``max_length`` counts every token of a window; ``unfolder`` None reads texts as they are."""
+
+    def __init__(self, tokenizer: GuardTokenizer, unfolder: Unfolder | None, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.unfolder = unfolder
+        self.max_length = max_length
+
+    def views(self, text: str) -> list[View]:
+        """The views of ``text`` that are read."""
+        return self.unfolder.views(text) if self.unfolder else [View(RAW, text, False)]
+
+    def windows(self, texts: Sequence[str]) -> list[Window]:
+        """Every window of every view of every text, in order of text."""
+        owners, views = [], []
+        for index, text in enumerate(texts):
+            for view in self.views(text):
+                owners.append(index)
+                views.append(view)
+        pieces = self.tokenizer.encode([view.text for view in views])
+        return [
+            Window(owner, view, piece, start, stop)
+            for owner, view, piece in zip(owners, views, pieces, strict=True)
+            for start, stop in self.cuts(len(piece), view.hidden)
+        ]
+
+    def cuts(self, tokens: int, hidden: bool) -> Iterator[tuple[int, int]]:
+        """``start, stop`` of the windows over ``tokens`` tokens; at least one, the last one full where there are several."""
+        room = self.max_length - 2 - hidden
+        if tokens <= room:
+            yield 0, tokens
+            return
+        step = max(int(room * (1 - OVERLAP)), 1)
+        for start in range(0, tokens - room, step):
+            yield start, start + room
+        yield tokens - room, tokens
+
+    def collate(self, windows: Sequence[Window]) -> Batch:
+        """Pad windows to the longest of them."""
+        length = max(len(window) for window in windows)
+        input_ids = np.zeros((len(windows), length), np.int64)
+        char_ids = np.zeros((len(windows), length, self.tokenizer.chars_per_token), np.int64)
+        attention_mask = np.zeros((len(windows), length), np.int64)
+        for row, window in enumerate(windows):
+            first = 1 + window.view.hidden
+            last = first + window.stop - window.start
+            input_ids[row, 0] = CLS
+            if window.view.hidden:
+                input_ids[row, 1] = HIDDEN
+            input_ids[row, first:last] = window.pieces.ids[window.start : window.stop]
+            input_ids[row, last] = SEP
+            char_ids[row, first:last] = window.pieces.char_ids[window.start : window.stop]
+            attention_mask[row, : last + 1] = 1
+        return Batch(input_ids, char_ids, attention_mask)
+
+
+def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:
+    """Indices grouped so that padded batches hold at most ``tokens_per_batch`` tokens (one longer text stands alone)."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    start = 0
+    for position in range(1, len(order) + 1):
+        if position == len(order) or (position - start + 1) * lengths[order[position]] > tokens_per_batch:
+            yield order[start:position]
+            start = position
+
+
+def worst_window(windows: Sequence[Window], attack_scores: np.ndarray, texts: int) -> np.ndarray:
+    """For each text the index of its window with the highest attack score [W] → int64 [N]; the first wins a tie."""
+    owners = np.array([window.text for window in windows])
+    order = np.lexsort((np.arange(len(windows)), -attack_scores, owners))
+    _, first = np.unique(owners[order], return_index=True)
+    if len(first) != texts:
+        raise ValueError(f"windows cover {len(first)} of {texts} texts; expected each text to have at least one")
+    return order[first]

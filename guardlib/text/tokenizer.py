@@ -1,0 +1,159 @@
+"""Word pieces and the characters behind them.
+
+Departures from BERT's tokenizer:
+
+* the vocabulary is pruned to the pieces the training data uses; every single-character piece stays, so a word whose
+  piece was pruned falls apart into smaller ones instead of becoming [UNK];
+* each piece carries the *raw* characters it covers (case, accents, look-alikes and all), so that a word outside the
+  vocabulary is still read; an unknown word longer than C characters becomes several [UNK] pieces of C characters;
+* one extra marker, [HIDDEN], says that the text was unfolded from something a reader would not have seen.
+
+Torch-free: the released guard runs this file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+PAD, UNK, CLS, SEP, HIDDEN = 0, 1, 2, 3, 4
+#: New name of each special piece and the BERT piece whose pretrained row it takes.
+SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP]", "[HIDDEN]": "[unused0]"}
+
+_ASCII = 128  # code points below this are their own character id; the rest share the remaining buckets
+_HASH = np.uint32(0x9E3779B1)  # Knuth's multiplicative constant: neighbouring code points land far apart
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A text as pieces: ``ids`` int64 [L], ``char_ids`` int32 [L, C], ``spans`` int64 [L, 2] (character offsets)."""
+
+    ids: np.ndarray
+    char_ids: np.ndarray
+    spans: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def sanitize(text: str) -> str:
+    """``text`` with lone surrogates replaced by U+FFFD; they are not Unicode text and no tokenizer takes them."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def hash_characters(code_points: np.ndarray, buckets: int) -> np.ndarray:
+    """Character ids in [1, buckets): ASCII keeps its own id, everything else is hashed. uint32 [...] → int32 [...]."""
+    mixed = (code_points.astype(np.uint32) * _HASH) >> np.uint32(8)
+    hashed = _ASCII + mixed % np.uint32(buckets - _ASCII)
+    return np.where(code_points < _ASCII, np.maximum(code_points, 1), hashed).astype(np.int32)
+
+
+class GuardTokenizer:
+    """Text → :class:`Pieces`. Safe to share between threads."""
+
+    def __init__(self, tokenizer: Tokenizer, chars_per_token: int, char_buckets: int) -> None:
+        self._tokenizer = tokenizer
+        self.chars_per_token = chars_per_token
+        self.char_buckets = char_buckets
+        self.vocab_size = tokenizer.get_vocab_size()
+
+    @classmethod
+    def load(cls, path: str | Path, chars_per_token: int, char_buckets: int) -> GuardTokenizer:
+        """Read a ``tokenizer.json`` written by :func:`prune_vocabulary`. Raises ValueError naming the file."""
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{path} is not a tokenizer file ({error}); run: python run_all.py --from 03") from error
+        for name, index in zip(SPECIALS, range(len(SPECIALS)), strict=True):
+            if tokenizer.token_to_id(name) != index:
+                raise ValueError(f"{path}: piece {name} has id {tokenizer.token_to_id(name)}, expected {index}")
+        return cls(tokenizer, chars_per_token, char_buckets)
+
+    def words(self) -> frozenset[str]:
+        """Whole words (two letters or more) of the vocabulary: what counts as readable (see :mod:`.views`)."""
+        return frozenset(w for w in self._tokenizer.get_vocab() if len(w) > 1 and w.isalpha())
+
+    def encode(self, texts: Sequence[str]) -> list[Pieces]:
+        """Pieces of each text, without [CLS] and [SEP]. Cost is linear in characters."""
+        texts = [sanitize(text) for text in texts]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [self._pieces(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def _pieces(self, text: str, encoding) -> Pieces:
+        width = self.chars_per_token
+        ids = np.asarray(encoding.ids, dtype=np.int64)
+        if not len(ids):
+            return Pieces(ids, np.zeros((0, width), np.int32), np.zeros((0, 2), np.int64))
+        spans = np.asarray(encoding.offsets, dtype=np.int64)
+        lengths = spans[:, 1] - spans[:, 0]
+        # An unknown word is as many pieces as it needs to be read in full; a known piece is one.
+        repeats = np.where(ids == UNK, np.maximum(-(-lengths // width), 1), 1)
+        if repeats.max() > 1:
+            part = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+            ids, spans, repeated = np.repeat(ids, repeats), np.repeat(spans, repeats, axis=0), np.repeat(repeats, repeats)
+            starts = spans[:, 0] + part * width
+            spans = np.stack([starts, np.where(part == repeated - 1, spans[:, 1], starts + width)], axis=1)
+        code_points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        positions = spans[:, :1] + np.arange(width)
+        inside = positions < spans[:, 1:]
+        char_ids = hash_characters(code_points[np.minimum(positions, len(code_points) - 1)], self.char_buckets)
+        return Pieces(ids, np.where(inside, char_ids, 0), spans)
+
+
+def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:
+    """The backbone's vocabulary, cut to the ``size`` pieces that ``texts`` use most.
+
+    Special pieces and every single-character piece are kept whatever their use.
+
+    Returns:
+        tokenizer.json of the pruned tokenizer, and for each new id the backbone's id (its pretrained row).
+
+    Raises:
+        ValueError: ``size`` is too small for the pieces that must stay.
+    """
+    full = Tokenizer.from_file(str(backbone_tokenizer))
+    full.no_truncation()
+    full.no_padding()
+    vocabulary: dict[str, int] = full.get_vocab()
+    singles = sorted((p for p in vocabulary if len(p.removeprefix("##")) == 1), key=vocabulary.__getitem__)
+    if size < len(SPECIALS) + len(singles):
+        raise ValueError(
+            f"model.vocab_size is {size}; expected at least {len(SPECIALS) + len(singles)} "
+            "(special and single-character pieces always stay)"
+        )
+    uses: Counter[int] = Counter()
+    batch: list[str] = []
+    for text in texts:
+        batch.append(sanitize(text)[:4000])
+        if len(batch) == 1000:
+            _count(full, batch, uses)
+            batch = []
+    _count(full, batch, uses)
+    names = {index: piece for piece, index in vocabulary.items()}
+    taken = set(singles) | set(vocabulary[b] for b in SPECIALS.values())
+    by_use = sorted(uses, key=lambda index: (-uses[index], index))
+    chosen = [names[i] for i in by_use if names[i] not in taken and not names[i].startswith("[")]
+    pieces = singles + chosen[: size - len(SPECIALS) - len(singles)]
+    pieces.sort(key=vocabulary.__getitem__)
+    rows = [vocabulary[b] for b in SPECIALS.values()] + [vocabulary[p] for p in pieces]
+
+    config = json.loads(full.to_str())
+    config["model"]["vocab"] = {piece: index for index, piece in enumerate([*SPECIALS, *pieces])}
+    config["added_tokens"] = []  # "[CLS]" typed by a user is text, not a control piece
+    config["post_processor"] = config["truncation"] = config["padding"] = None
+    return json.dumps(config, ensure_ascii=False), rows
+
+
+def _count(tokenizer: Tokenizer, batch: list[str], uses: Counter[int]) -> None:
+    for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
+        uses.update(encoding.ids)

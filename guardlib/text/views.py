@@ -1,0 +1,267 @@
+"""Canonical views: a text unfolded into what it hides.
+
+Each rule undoes one trick. A rule's result counts only where it *reads as language* and the text before it did not
+(or where it merely removes characters nobody sees), so ordinary text has exactly one view: itself. An unfolded text
+replaces what it was unfolded from; the model is told by a marker that it had been hidden. Benign text can be folded
+too: a view says what is read, never what to think of it.
+
+Every pattern here is linear: none has two ways to match the same characters.
+
+Torch-free: the released guard runs this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+RAW = "raw"
+#: A view must read this much better than what it was unfolded from, and this well. Shares of words known.
+READABLE, GAIN = 0.5, 0.3
+_EVIDENCE = 2  # known words that a view must hold; one alone is chance
+_INSPECTED = 4000  # characters looked at to decide whether a text reads as language; keeps the decision O(1)
+_LONGEST_WORD = 20  # letters; words are searched for in a run of letters up to this length
+_MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ﬁ", "m²" and "Ⅳ" are ordinary
+
+# Shorter words are left out: two letters are a word by chance in any code. Digits count, so that "pr3v10u5" is one word.
+_WORD = re.compile(r"[^\W_]{3,}")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+)
+_TAGS = re.compile("[\U000e0020-\U000e007e]+\U000e007f?")
+_FLAG, _TAG_END, _KEYCAP = "\U0001f3f4", "\U000e007f", "\u20e3"
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
+_HEX = re.compile(
+    r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}(?![0-9A-Za-z])"  # 48656c6c6f…
+    r"|(?<![0-9A-Za-z])[0-9a-fA-F]{2}(?:[\s:,-][0-9a-fA-F]{2}){9,}(?![0-9A-Za-z])"  # 48 65 6c 6c 6f…
+    r"|(?:(?:\\|0)x[0-9a-fA-F]{2}[\s,]?){10,}"  # \x48\x65… or 0x48, 0x65…
+)
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[ \t\n.,\-_*|/+~·•]{1,3}[^\W_](?![^\W_])){4,}")
+_LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
+_LEET = str.maketrans("0134578@$!", "oieastbasi")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One reading of a text: the rule that unfolded it (``raw``: none) and whether it had been hidden."""
+
+    name: str
+    text: str
+    hidden: bool
+
+
+class Unfolder:
+    """Finds the views of a text.
+
+    ``words`` are the words that count as readable (lower case); ``lookalikes`` maps a character to the Latin letter
+    it can pass for (:func:`guardlib.text.lookalikes.latin_lookalikes`; the released guard carries the table with it).
+    """
+
+    def __init__(self, words: frozenset[str], lookalikes: dict[str, str]) -> None:
+        self._words = words
+        self._lookalikes = lookalikes
+        self._segments: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
+            ("url", re.compile(r"\S+"), _from_url),
+            ("hex", _HEX, _from_hex),
+            ("base64", _BASE64, _from_base64),
+            ("spaced", _SPACED, self._join_letters),
+        )
+
+    def readability(self, text: str) -> float:
+        """Share of the words of ``text`` (three letters or more, first 4,000 characters) that are known; 0 without words."""
+        known, total = self._count_words(text)
+        return known / total if total else 0.0
+
+    def views(self, text: str) -> list[View]:
+        """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
+        name, current = RAW, text
+        if not text.isascii():
+            for rule, undo in (("invisible", strip_invisible), ("lookalikes", self._map_lookalikes)):
+                undone = undo(current)
+                if undone != current:
+                    name, current = rule, undone
+        for rule, pattern, decode in self._segments:
+            if rule == "url" and "%" not in current:
+                continue
+            decoded = self._decode_segments(current, pattern, decode)
+            if decoded != current:
+                name, current = rule, decoded
+        found: list[View] = []
+        if self.readability(current) < READABLE:
+            for rule, undo in _WHOLE_TEXT.items():
+                undone = undo(current)
+                if undone != current and self._reads_better(undone, current):
+                    found.append(View(rule, undone, True))
+        return found or [View(name, current, name != RAW)]
+
+    def _count_words(self, text: str) -> tuple[int, int]:
+        words = _WORD.findall(text[:_INSPECTED].lower())
+        return sum(word in self._words for word in words), len(words)
+
+    def _reads_better(self, text: str, before: str) -> bool:
+        """Whether ``text`` reads as language and ``before`` does not."""
+        known, total = self._count_words(text)
+        return known >= _EVIDENCE and known / total >= max(READABLE, self.readability(before) + GAIN)
+
+    def _decode_segments(self, text: str, pattern: re.Pattern[str], decode: Callable[[str], str | None]) -> str:
+        """``text`` with each match of ``pattern`` that decodes to language replaced by it."""
+
+        def replace(match: re.Match[str]) -> str:
+            decoded = decode(match.group())
+            return decoded if decoded is not None and self._reads_better(decoded, match.group()) else match.group()
+
+        return pattern.sub(replace, text)
+
+    def _map_lookalikes(self, text: str) -> str:
+        """Full-width and mathematical letters → ASCII, and look-alikes → Latin in words that mix Latin with another script.
+
+        A word wholly in another script is that script's word and stays.
+        """
+        folded = "".join(char if char.isascii() else _plain_letter(char) for char in text)  # as long as text
+        if folded != text and not self._is_disguise(text, folded):
+            folded = text
+        return _LETTERS.sub(lambda match: _to_latin(match.group(), self._lookalikes), folded)
+
+    def _is_disguise(self, text: str, folded: str) -> bool:
+        """Whether letters of ``text`` that ``folded`` has as ASCII stand inside known words, or make up some of them."""
+        count = 0
+        for match in _LETTERS.finditer(folded):
+            before, word = text[match.start() : match.end()], match.group()
+            if before == word or len(word) < 3 or _to_latin(word, self._lookalikes).lower() not in self._words:
+                continue
+            if any(char.isascii() for char in before):
+                return True
+            count += len(word)
+            if count >= _MIN_FOLDED:
+                return True
+        return False
+
+    def _join_letters(self, run: str) -> str | None:
+        """``I g n o r e   a l l`` or ``I g n o r e a l l`` → ``Ignore all``."""
+        gaps = re.findall(r"[\W_]+", run)
+        usual = Counter(gaps).most_common(1)[0][0]
+        letters = re.sub(r"[\W_]+", "", run)
+        if len(set(gaps)) > 1:  # letters one way apart, words another
+            words = "".join(letter + ("" if gap == usual else " ") for letter, gap in zip(letters, gaps, strict=False)) + letters[-1]
+            if self._reads_better(words, run):
+                return words
+        return self._split_words(letters)
+
+    def _split_words(self, letters: str) -> str | None:
+        """``Ignoreall`` → ``Ignore all``: as few known words as will do; None where they are mostly short, which is chance."""
+        lower = letters.lower()
+        if len(lower) != len(letters):  # İ and the like
+            return None
+        costs, lengths = [0], [0]
+        for end in range(1, len(lower) + 1):
+            best, length = costs[end - 1] + (2 if lower[end - 1] in "ai" else 3), 1
+            for size in range(2, min(_LONGEST_WORD, end) + 1):
+                cost = costs[end - size] + (3 if size == 2 else 2)
+                if cost < best and lower[end - size : end] in self._words:
+                    best, length = cost, size
+            costs.append(best)
+            lengths.append(length)
+        words, end = [], len(letters)
+        while end:
+            words.append(letters[end - lengths[end] : end])
+            end -= lengths[end]
+        if sum(len(word) for word in words if len(word) > 3) < len(letters) / 2:
+            return None
+        return " ".join(reversed(words))
+
+
+def strip_invisible(text: str) -> str:
+    """``text`` without zero-width, bidirectional and variation characters; tag characters become the text they spell.
+
+    Only where they hide something: inside words, or many in a row. Stray ones beside a space are left by every second
+    editor, and ordinary writing needs some: joiners and selectors between characters that take them (emoji sequences, Indic
+    and Arabic scripts), flags spelt with tag characters, hyphenation.
+    """
+    tricks = 0
+
+    def spell(match: re.Match[str]) -> str:
+        nonlocal tricks
+        spelt, before = match.group(), text[match.start() - 1 : match.start()]
+        if before == _FLAG and spelt.endswith(_TAG_END) and len(spelt) <= 7:  # two letters of country, up to four of region
+            return spelt
+        tricks += 1
+        return " " + "".join(chr(ord(char) - 0xE0000) for char in spelt.rstrip(_TAG_END)) + " "
+
+    spelt_out = _TAGS.sub(spell, text)
+
+    def remove(match: re.Match[str]) -> str:
+        nonlocal tricks
+        run, (start, end) = match.group(), match.span()
+        before, after = spelt_out[max(start - 2, 0) : start], spelt_out[end : end + 2]
+        selector = run in ("\ufe0e", "\ufe0f")
+        if run == "\u00ad" and len(before + after) == 4 and (before + after).isalpha():
+            return run
+        if selector and (after[:1] == _KEYCAP or not before[-1:].isalnum()):
+            return run
+        if len(run) <= 2 and before and ord(before[-1]) >= 0x590:  # Hebrew and all that comes after it
+            return run
+        tricks += len(run) > 2 or (before[-1:].isalnum() and after[:1].isalnum())
+        return ""
+
+    cleaned = _INVISIBLE.sub(remove, spelt_out)
+    return cleaned if tricks else text
+
+
+def _plain_letter(char: str) -> str:
+    """The ASCII letter or digit that ``char`` is a compatibility form of, else ``char``; one character either way."""
+    plain = unicodedata.normalize("NFKC", char)
+    return plain if len(plain) == 1 and plain.isascii() and plain.isalnum() else char
+
+
+def _to_latin(word: str, lookalikes: dict[str, str]) -> str:
+    if word.isascii() or not any(char.isascii() for char in word):
+        return word
+    latin = "".join(char if char.isascii() else lookalikes.get(char, char) for char in word)
+    return latin if latin.isascii() else word  # otherwise it is a loan with an ending, not a disguise
+
+
+def _from_url(segment: str) -> str | None:
+    return unquote(segment) if len(_ESCAPE.findall(segment)) >= 3 else None
+
+
+def _from_base64(segment: str) -> str | None:
+    try:
+        padded = segment.rstrip("=").replace("-", "+").replace("_", "/")
+        return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+
+
+def _from_hex(segment: str) -> str | None:
+    """Up to a tenth of the bytes may be none of UTF-8: a word like "be" beside the code reads as hexadecimal too."""
+    decoded = bytes.fromhex(re.sub(r"[\\0]x|[\s:,-]", "", segment)).decode("utf-8", "replace")
+    return decoded if decoded.count("\ufffd") <= len(decoded) / 10 else None
+
+
+def _from_leet(text: str) -> str:
+    """Digits and signs → letters in words that hold a letter; numbers and marks at the end of a word stay."""
+
+    def undo(match: re.Match[str]) -> str:
+        word = match.group()
+        core = word.rstrip("!")
+        return core.translate(_LEET) + word[len(core) :] if any(char.isalpha() for char in core) else word
+
+    return _LEET_WORD.sub(undo, text)
+
+
+#: Tried where the whole text does not read as language.
+_WHOLE_TEXT: dict[str, Callable[[str], str]] = {
+    "reversed": lambda text: text[::-1],
+    "reversed words": lambda text: re.sub(r"\S+", lambda match: match.group()[::-1], text),
+    "rot13": lambda text: codecs.encode(text, "rot13"),
+    "leet": _from_leet,
+}
