@@ -25,8 +25,8 @@ class DataConfig:
     max_rows_per_source: int = 2500  # a cap, so that one large set does not become the language of the model
     generated_per_attack: int = 400  # rows per attack generator; as many benign rows under the same transform
     hard_negatives: int = 1500  # benign sentences built around attackers' words
-    validation_share: float = 0.08
-    test_share: float = 0.08
+    validation_share: float = 0.05
+    test_share: float = 0.05
     near_duplicate_threshold: float = 0.8  # Jaccard similarity of character 5-gram shingles
     harmful_request_policy: str = "exclude"  # exclude | benign | jailbreak
     benchmark_rows: int | None = None  # at most this many rows per benchmark and label; None: all
@@ -78,8 +78,8 @@ class TrainingConfig:
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     raw_share: float = 0.3  # of texts that unfold, this share is read as it stands, so that characters are learnt too
-    validations: int = 8  # evenly over the run
-    validation_rows: int | None = 600  # rows read at each of them; the last reads all
+    validations: int = 6  # evenly over the run
+    validation_rows: int | None = 400  # rows read at each of them; the last reads all
     patience: int = 4  # validations without improvement before stopping; 0: never
     checkpoint_every: int = 150  # optimizer steps
     resume: bool = True  # go on from checkpoints/last.safetensors where there is one
@@ -137,7 +137,7 @@ PROFILES: dict[str, Profile] = {
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
     ),
-    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_700_000)),
+    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_300_000)),
     "paper": Profile(
         name="paper",
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=3000, hard_negatives=30_000),

@@ -16,7 +16,8 @@ def latin_lookalikes() -> dict[str, str]:
     for char, entries in sorted(confusables.confusables_data.items()):
         if len(char) != 1 or char.isascii() or "LATIN" in unicodedata.name(char, "LATIN"):
             continue
-        letters = [entry["c"] for entry in entries if len(entry["c"]) == 1 and entry["c"].isascii() and entry["c"].isalpha()]
+        similar = [entry["c"] for entry in entries]
+        letters = [other for other in similar if len(other) == 1 and other.isascii() and other.isalpha()]
         if letters:
             table[char] = next((letter for letter in letters if letter.isupper() == char.isupper()), letters[0])
     return table

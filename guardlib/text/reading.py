@@ -1,4 +1,4 @@
-"""How a text is read: unfolded into views, cut into windows of tokens, batched by length, and judged by its worst window.
+"""How a text is read: unfolded into views, cut into windows, batched by length, and judged by its worst window.
 
 The torch model and the ONNX guard share this file, so that what was measured is what is released. Torch-free.
 
@@ -50,7 +50,7 @@ class Batch:
 
 
 class Reader:
-    """Texts → windows → batches. ``max_length`` counts every token of a window; ``unfolder`` None reads texts as they are."""
+    """Texts → windows → batches. ``max_length`` counts every token; ``unfolder`` None reads texts as they are."""
 
     def __init__(self, tokenizer: GuardTokenizer, unfolder: Unfolder | None, max_length: int) -> None:
         self.tokenizer = tokenizer
@@ -76,7 +76,7 @@ class Reader:
         ]
 
     def cuts(self, tokens: int, hidden: bool) -> Iterator[tuple[int, int]]:
-        """``start, stop`` of the windows over ``tokens`` tokens; at least one, the last one full where there are several."""
+        """``start, stop`` of the windows over ``tokens`` tokens; at least one, the last full if several."""
         room = self.max_length - 2 - hidden
         if tokens <= room:
             yield 0, tokens
@@ -106,7 +106,7 @@ class Reader:
 
 
 def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:
-    """Indices grouped so that padded batches hold at most ``tokens_per_batch`` tokens (one longer text stands alone)."""
+    """Indices grouped so that padded batches hold at most ``tokens_per_batch`` tokens (a longer text stands alone)."""
     order = np.argsort(np.asarray(lengths), kind="stable")
     start = 0
     for position in range(1, len(order) + 1):

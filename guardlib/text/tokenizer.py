@@ -13,6 +13,7 @@ Torch-free: the released guard runs this file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,7 @@ PAD, UNK, CLS, SEP, HIDDEN = 0, 1, 2, 3, 4
 #: New name of each special piece and the BERT piece whose pretrained row it takes.
 SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP]", "[HIDDEN]": "[unused0]"}
 
-_ASCII = 128  # code points below this are their own character id; the rest share the remaining buckets
+ASCII = 128  # code points below this are their own character id; the rest share the remaining buckets
 _HASH = np.uint32(0x9E3779B1)  # Knuth's multiplicative constant: neighbouring code points land far apart
 
 
@@ -54,8 +55,8 @@ def sanitize(text: str) -> str:
 def hash_characters(code_points: np.ndarray, buckets: int) -> np.ndarray:
     """Character ids in [1, buckets): ASCII keeps its own id, everything else is hashed. uint32 [...] → int32 [...]."""
     mixed = (code_points.astype(np.uint32) * _HASH) >> np.uint32(8)
-    hashed = _ASCII + mixed % np.uint32(buckets - _ASCII)
-    return np.where(code_points < _ASCII, np.maximum(code_points, 1), hashed).astype(np.int32)
+    hashed = ASCII + mixed % np.uint32(buckets - ASCII)
+    return np.where(code_points < ASCII, np.maximum(code_points, 1), hashed).astype(np.int32)
 
 
 class GuardTokenizer:
@@ -83,6 +84,10 @@ class GuardTokenizer:
         """Whole words (two letters or more) of the vocabulary: what counts as readable (see :mod:`.views`)."""
         return frozenset(w for w in self._tokenizer.get_vocab() if len(w) > 1 and w.isalpha())
 
+    def fingerprint(self) -> str:
+        """Short hash of everything that decides how a text is cut."""
+        return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:16]
+
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """Pieces of each text, without [CLS] and [SEP]. Cost is linear in characters."""
         texts = [sanitize(text) for text in texts]
@@ -100,7 +105,8 @@ class GuardTokenizer:
         repeats = np.where(ids == UNK, np.maximum(-(-lengths // width), 1), 1)
         if repeats.max() > 1:
             part = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-            ids, spans, repeated = np.repeat(ids, repeats), np.repeat(spans, repeats, axis=0), np.repeat(repeats, repeats)
+            ids, spans = np.repeat(ids, repeats), np.repeat(spans, repeats, axis=0)
+            repeated = np.repeat(repeats, repeats)
             starts = spans[:, 0] + part * width
             spans = np.stack([starts, np.where(part == repeated - 1, spans[:, 1], starts + width)], axis=1)
         code_points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
@@ -140,7 +146,7 @@ def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) 
             batch = []
     _count(full, batch, uses)
     names = {index: piece for piece, index in vocabulary.items()}
-    taken = set(singles) | set(vocabulary[b] for b in SPECIALS.values())
+    taken = set(singles) | {vocabulary[b] for b in SPECIALS.values()}
     by_use = sorted(uses, key=lambda index: (-uses[index], index))
     chosen = [names[i] for i in by_use if names[i] not in taken and not names[i].startswith("[")]
     pieces = singles + chosen[: size - len(SPECIALS) - len(singles)]

@@ -28,9 +28,10 @@ READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
 _INSPECTED = 4000  # characters looked at to decide whether a text reads as language; keeps the decision O(1)
 _LONGEST_WORD = 20  # letters; words are searched for in a run of letters up to this length
+_SAMPLE = 400  # letters of a long run that decide whether it is worth splitting into words
 _MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ﬁ", "m²" and "Ⅳ" are ordinary
 
-# Shorter words are left out: two letters are a word by chance in any code. Digits count, so that "pr3v10u5" is one word.
+# Shorter words are left out: two letters are a word by chance in any code. Digits count: "pr3v10u5" is one word.
 _WORD = re.compile(r"[^\W_]{3,}")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _INVISIBLE = re.compile(
@@ -77,7 +78,7 @@ class Unfolder:
         )
 
     def readability(self, text: str) -> float:
-        """Share of the words of ``text`` (three letters or more, first 4,000 characters) that are known; 0 without words."""
+        """Share of the words of ``text`` (three letters or more, first 4,000 characters) that are known, else 0."""
         known, total = self._count_words(text)
         return known / total if total else 0.0
 
@@ -122,7 +123,7 @@ class Unfolder:
         return pattern.sub(replace, text)
 
     def _map_lookalikes(self, text: str) -> str:
-        """Full-width and mathematical letters → ASCII, and look-alikes → Latin in words that mix Latin with another script.
+        """Full-width and mathematical letters → ASCII; look-alikes → Latin in words that mix Latin and another script.
 
         A word wholly in another script is that script's word and stays.
         """
@@ -132,7 +133,7 @@ class Unfolder:
         return _LETTERS.sub(lambda match: _to_latin(match.group(), self._lookalikes), folded)
 
     def _is_disguise(self, text: str, folded: str) -> bool:
-        """Whether letters of ``text`` that ``folded`` has as ASCII stand inside known words, or make up some of them."""
+        """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some."""
         count = 0
         for match in _LETTERS.finditer(folded):
             before, word = text[match.start() : match.end()], match.group()
@@ -151,16 +152,19 @@ class Unfolder:
         usual = Counter(gaps).most_common(1)[0][0]
         letters = re.sub(r"[\W_]+", "", run)
         if len(set(gaps)) > 1:  # letters one way apart, words another
-            words = "".join(letter + ("" if gap == usual else " ") for letter, gap in zip(letters, gaps, strict=False)) + letters[-1]
+            between = ["" if gap == usual else " " for gap in gaps] + [""]
+            words = "".join(letter + gap for letter, gap in zip(letters, between, strict=True))
             if self._reads_better(words, run):
                 return words
         return self._split_words(letters)
 
     def _split_words(self, letters: str) -> str | None:
-        """``Ignoreall`` → ``Ignore all``: as few known words as will do; None where they are mostly short, which is chance."""
+        """``Ignoreall`` → ``Ignore all``: as few known words as will do; None where most are short, which is chance."""
         lower = letters.lower()
         if len(lower) != len(letters):  # İ and the like
             return None
+        if len(letters) > 2 * _SAMPLE and self._split_words(letters[:_SAMPLE]) is None:
+            return None  # the start decides, so that a megabyte of "a a a" costs nothing
         costs, lengths = [0], [0]
         for end in range(1, len(lower) + 1):
             best, length = costs[end - 1] + (2 if lower[end - 1] in "ai" else 3), 1
@@ -183,15 +187,15 @@ def strip_invisible(text: str) -> str:
     """``text`` without zero-width, bidirectional and variation characters; tag characters become the text they spell.
 
     Only where they hide something: inside words, or many in a row. Stray ones beside a space are left by every second
-    editor, and ordinary writing needs some: joiners and selectors between characters that take them (emoji sequences, Indic
-    and Arabic scripts), flags spelt with tag characters, hyphenation.
+    editor, and ordinary writing needs some: joiners and selectors between characters that take them (emoji sequences,
+    Indic and Arabic scripts), flags spelt with tag characters, hyphenation.
     """
     tricks = 0
 
     def spell(match: re.Match[str]) -> str:
         nonlocal tricks
         spelt, before = match.group(), text[match.start() - 1 : match.start()]
-        if before == _FLAG and spelt.endswith(_TAG_END) and len(spelt) <= 7:  # two letters of country, up to four of region
+        if before == _FLAG and spelt.endswith(_TAG_END) and len(spelt) <= 7:  # country and region: at most six
             return spelt
         tricks += 1
         return " " + "".join(chr(ord(char) - 0xE0000) for char in spelt.rstrip(_TAG_END)) + " "

@@ -1,0 +1,213 @@
+"""Stage 01 in one call: sources → records → deduplicated, clustered, leak-free, split → with generated rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from guardlib.config import Profile
+from guardlib.data import generated, hard_negatives
+from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
+from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
+from guardlib.data.leakage import LeakFinder
+from guardlib.data.records import fold, rng_for
+from guardlib.data.sources import SourceResult, load_available
+from guardlib.data.splits import SPLITS, cluster, deduplicate, split_by_cluster
+from guardlib.labels import HARMFUL_REQUEST, RECORD_COLUMNS, Label
+
+POLICIES = ("exclude", "benign", "jailbreak")
+#: Parts of the built-in corpus are small and varied: they take this multiple of the cap per source.
+_CORPUS_SHARE = 4
+#: Documents with a hidden instruction, per row that one attack generator makes.
+_INDIRECT_SHARE = 3
+#: Ordinary requests that hard negatives are put beside.
+_FILLER_SOURCES = ("corpus_benign", "alpaca_instructions", "dolly_2k", "self_instruct", "clinc150", "xquad")
+
+
+class LeakError(RuntimeError):
+    """The finished dataset still holds benchmark rows: a fault of this package, never of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What stage 01 hands on. The three splits have RECORD_COLUMNS; ``leakage`` is the report of the leakage check."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+    sources: list[dict]
+    leakage: dict
+    quarantine: list[dict]
+
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write the parquet files, sources.json, leakage.json and quarantine.jsonl; the paths. Same dataset, same bytes."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for split in SPLITS:
+            paths.append(folder / f"{split}.parquet")
+            getattr(self, split).to_parquet(paths[-1], index=False)
+        texts = {
+            "sources.json": json.dumps(self.sources, indent=2) + "\n",
+            "leakage.json": json.dumps(self.leakage, indent=2) + "\n",
+            "quarantine.jsonl": "".join(json.dumps(row) + "\n" for row in self.quarantine),
+        }
+        for name, text in texts.items():
+            paths.append(folder / name)
+            paths[-1].write_text(text, encoding="utf-8")
+        return paths
+
+
+def build_dataset(
+    profile: Profile,
+    mirror: Path | str | None,
+    benchmarks: pd.DataFrame | None = None,
+    progress: bool = True,
+    licences: str = "all",
+) -> Dataset:
+    """All splits of a run. Depends on the profile, the sources and the benchmarks only; the same bytes every time.
+
+    Args:
+        mirror: folder of dataset repositories; None: the Hub where it can be reached, and the built-in corpus.
+        benchmarks: BENCHMARK_COLUMNS rows that must not be trained on. The benchmark splits of all sources and the
+            held-out part of the corpus are kept out in any case, in full, however few rows of them are scored.
+        licences: ``all``, or ``permissive`` for a model that is to be released.
+
+    Raises:
+        SourceError: the mirror is not one, or the corpus is damaged.
+        ValueError: a setting of ``profile.data`` out of range.
+        LeakError: the finished dataset fails its own check.
+    """
+    settings = profile.data
+    if settings.harmful_request_policy not in POLICIES:
+        raise ValueError(f"harmful_request_policy {settings.harmful_request_policy!r} does not exist; expected one of {', '.join(POLICIES)}")
+
+    def say(message: str) -> None:
+        if progress:
+            print(message, flush=True)
+
+    results, status = load_available(mirror, settings.max_rows_per_source, profile.seed, licences, progress)
+    rows = _gather(results, settings.max_rows_per_source, profile.seed)
+    used = sum(row["used"] for row in status)
+    say(f"{len(rows):,} rows from {used} sets and the built-in corpus; {len(status) - used} sets not used")
+    rows, dropped = deduplicate(rows)
+    targets = protected_rows(results, benchmarks)
+    finder = LeakFinder(targets, settings.near_duplicate_threshold)
+    leaks = finder.find(rows)
+    overlap = _overlap(rows, leaks)
+    rows = rows.drop(index=leaks["row"]).reset_index(drop=True)
+    say(f"{dropped['duplicates']:,} copies, {dropped['conflicts']:,} contradictions and {len(leaks):,} benchmark rows removed")
+    rows = cluster(rows, settings.near_duplicate_threshold)
+    say(f"{rows['group'].nunique():,} clusters of near copies in {len(rows):,} rows")
+    rows = split_by_cluster(rows, settings.validation_share, settings.test_share, profile.seed)
+
+    made = _generate(rows, profile)
+    made, _ = deduplicate(_not_in(made, rows))
+    made = made.drop(index=finder.find(made)["row"]).reset_index(drop=True)
+    rows = apply_policy(rows, settings.harmful_request_policy)
+    final = pd.concat([rows[list(RECORD_COLUMNS)], made[list(RECORD_COLUMNS)]], ignore_index=True)
+    say(f"{len(made):,} rows generated, {len(final):,} in all; checking for leaks once more")
+
+    remaining = finder.find(final)
+    straddling = int((final.groupby("group")["split"].nunique() > 1).sum())
+    if len(remaining) or straddling:
+        raise LeakError(f"{len(remaining)} rows leak and {straddling} groups are in two splits; please report this with the seed {profile.seed}")
+    frames = {split: _shuffled(final[final["split"] == split], profile.seed, split) for split in SPLITS}
+    leakage = {
+        "threshold": settings.near_duplicate_threshold,
+        "benchmark_rows": len(targets),
+        "removed": {kind: int((leaks["kind"] == kind).sum()) for kind in ("exact", "near", "decoded")},
+        "removed_by_source": overlap,
+        "remaining": len(remaining),
+        "groups_in_two_splits": straddling,
+        **dropped,
+    }
+    quarantine = [row for result in results.values() for row in result.quarantined]
+    return Dataset(**frames, sources=status + corpus_status(), leakage=leakage, quarantine=quarantine)
+
+
+def protected_rows(results: dict[str, SourceResult], benchmarks: pd.DataFrame | None) -> pd.DataFrame:
+    """``benchmark, example_id, text`` of all that must never be trained on."""
+    frames = [] if benchmarks is None else [benchmarks[["benchmark", "example_id", "text"]].astype("str")]
+    held = {name: result.role(BENCHMARK) for name, result in results.items()}
+    held |= {f"corpus_{part}": frame for part, frame in corpus_benchmark_frames().items()}
+    for name, frame in held.items():
+        ids = [f"{name}/{number}" for number in range(len(frame))]
+        frames.append(pd.DataFrame({"benchmark": name, "example_id": ids, "text": frame["text"].tolist()}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def apply_policy(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
+    """``rows`` without those that only serve to make others, and with plain harmful requests as ``policy`` has them.
+
+    ``exclude`` drops them, ``benign`` and ``jailbreak`` label them so.
+    """
+    harmful = (rows["family"] == HARMFUL_REQUEST) & (rows["label"] != Label.BENIGN)
+    if policy == "exclude":
+        return rows[~harmful & ~rows["material"]]
+    label = Label.BENIGN if policy == "benign" else Label.JAILBREAK
+    return rows.assign(label=rows["label"].where(~harmful, int(label)))[harmful | ~rows["material"]]
+
+
+def _gather(results: dict[str, SourceResult], cap: int, seed: int) -> pd.DataFrame:
+    """Training rows and material of every source, with the column ``material``; the corpus comes first, its rows win."""
+    frames = []
+    for part, frame in corpus_frames(held_out=False).items():
+        if len(frame) > (limit := cap * _CORPUS_SHARE):
+            frame = frame.iloc[sorted(rng_for(seed, "cap", part).choice(len(frame), limit, replace=False))]
+        frames.append(frame.assign(material=part == "goals"))
+    for role in (TRAIN, MATERIAL):
+        frames += [result.role(role).assign(material=role == MATERIAL) for result in results.values()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """Hard negatives, obfuscated, indirect and wrapped rows of each split, from its own texts; fewer for smaller splits."""
+    settings = profile.data
+    train_share = 1 - settings.validation_share - settings.test_share
+    shares = {"train": 1.0, "validation": settings.validation_share / train_share, "test": settings.test_share / train_share}
+    frames = []
+    for split, share in shares.items():
+        pool = rows[rows["split"] == split]
+        benign = pool[pool["label"] == Label.BENIGN]
+        sentences = benign[benign["source"] == "corpus_hard_negatives"]
+        fillers = benign[benign["source"].isin(_FILLER_SOURCES)]
+        wanted = round(settings.hard_negatives * share)
+        varied = hard_negatives.generate(wanted, rng_for(profile.seed, "hard_negatives", split), sentences, fillers)
+        per_attack = round(settings.generated_per_attack * share)
+        frames += [
+            varied.assign(split=split),
+            generated.obfuscated(pool, varied, per_attack, profile.seed, split),
+            generated.indirect(pool, _instructions(pool), per_attack * _INDIRECT_SHARE, profile.seed, split),
+            generated.wrapped(pool, per_attack, profile.seed, split),
+        ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _instructions(pool: pd.DataFrame) -> pd.DataFrame:
+    """What can be hidden in a document: material instructions and short direct injections that stand alone."""
+    direct = pool[(pool["label"] == Label.DIRECT_INJECTION) & (pool["text"].str.len() <= generated.MAX_HIDDEN)]
+    alone = direct["material"] | (direct["source"] == "owasp_aitg") | (
+        (direct["source"] == "corpus_attacks") & ~direct["family"].str.startswith("indirect")
+    )
+    return direct[alone]
+
+
+def _not_in(made: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    known = set(rows["text"].map(fold))
+    return made[~made["text"].map(fold).isin(known)].reset_index(drop=True)
+
+
+def _overlap(rows: pd.DataFrame, leaks: pd.DataFrame) -> list[dict]:
+    """How many rows of each source were found in each benchmark, by kind."""
+    named = leaks.assign(source=rows["source"].to_numpy()[leaks["row"].to_numpy(dtype=np.int64)])
+    counts = named.groupby(["source", "benchmark", "kind"]).size().rename("rows").reset_index()
+    return [{key: int(value) if key == "rows" else value for key, value in row.items()} for row in counts.to_dict("records")]
+
+
+def _shuffled(frame: pd.DataFrame, seed: int, split: str) -> pd.DataFrame:
+    return frame.iloc[rng_for(seed, "shuffle", split).permutation(len(frame))].reset_index(drop=True)

@@ -1,0 +1,60 @@
+"""What a dataset is made of, as tidy frames: composition, lengths, languages."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from guardlib.labels import LABEL_NAMES
+
+
+def composition(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows per source (index) and label (columns, in class order), with a ``total`` column; largest source first."""
+    table = pd.crosstab(frame["source"], frame["label"]).reindex(columns=range(len(LABEL_NAMES)), fill_value=0)
+    table.columns = pd.Index(LABEL_NAMES, name="label")
+    table["total"] = table.sum(axis=1)
+    return table.sort_values(["total", "source"], ascending=[False, True])
+
+
+def class_balance(**splits: pd.DataFrame) -> pd.DataFrame:
+    """Rows per split (index, in the order given) and label (columns), with a ``total`` column."""
+    rows = {
+        name: [int((frame["label"] == label).sum()) for label in range(len(LABEL_NAMES))] + [len(frame)]
+        for name, frame in splits.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*LABEL_NAMES, "total"]).rename_axis("split")
+
+
+def lengths(frame: pd.DataFrame) -> pd.DataFrame:
+    """Characters per text: quantiles by label (``label, rows, p10, median, p90, longest``)."""
+    characters = frame["text"].str.len()
+    rows = []
+    for label, name in enumerate(LABEL_NAMES):
+        part = characters[frame["label"] == label]
+        quantiles = part.quantile([0.1, 0.5, 0.9]).tolist() if len(part) else [float("nan")] * 3
+        rows.append((name, len(part), *quantiles, float(part.max()) if len(part) else float("nan")))
+    return pd.DataFrame(rows, columns=["label", "rows", "p10", "median", "p90", "longest"])
+
+
+def languages(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows per language and side: ``lang`` (ISO 639-1, "unknown" where a source does not say), ``benign, attack, total``."""
+    named = frame.assign(lang=frame["lang"].where(frame["lang"] != "", "unknown"), attack=frame["label"] != 0)
+    table = pd.crosstab(named["lang"], named["attack"]).reindex(columns=[False, True], fill_value=0)
+    table.columns = ["benign", "attack"]
+    table["total"] = table.sum(axis=1)
+    return table.sort_values(["total", "lang"], ascending=[False, True]).reset_index()
+
+
+def families(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows per label and family, largest first: ``label, family, rows``."""
+    counts = frame.groupby(["label", "family"]).size().rename("rows").reset_index()
+    counts["label"] = counts["label"].map(dict(enumerate(LABEL_NAMES)))
+    return counts.sort_values(["rows", "label", "family"], ascending=[False, True, True]).reset_index(drop=True)
+
+
+def samples(frame: pd.DataFrame, characters: int = 140, seed: int = 0) -> pd.DataFrame:
+    """One text of each label and family, cut to ``characters``: ``label, family, source, text``."""
+    shuffled = frame.sample(frac=1, random_state=seed)
+    one = shuffled.groupby(["label", "family"], as_index=False).first().sort_values(["label", "family"])
+    one["label"] = one["label"].map(dict(enumerate(LABEL_NAMES)))
+    one["text"] = one["text"].str.replace(r"\s+", " ", regex=True).str.slice(0, characters)
+    return one[["label", "family", "source", "text"]].reset_index(drop=True)

@@ -1,0 +1,205 @@
+"""Benign text built around attackers' words.
+
+Every sentence starts from one written by hand (``corpus/hard_negatives.jsonl``); the grammar here varies it: who asks,
+in what register, around what other request, in what kind of message. It does not make sentences from word lists, and
+it stops before its output repeats itself (DISTINCT_3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from guardlib.data.corpus import corpus_frames
+from guardlib.data.minhash import cluster_ids
+from guardlib.data.records import fold, to_records
+from guardlib.labels import Label
+
+SOURCE = "hard_negatives"
+#: Least share of distinct word trigrams in what :func:`generate` returns.
+DISTINCT_3 = 0.5
+_NEAR = 0.8
+_MAX_FILLER = 240  # characters
+_TRIES = 8  # requests looked at for one of fitting length
+_MAX_ROUNDS = 40  # over all sentences
+_MIN_YIELD = 0.02  # of the sentences; a round that keeps fewer rows is the last
+
+_OPENINGS = (
+    "Hi there!", "Hello, quick one before my shift starts.", "Good morning,", "Hey,", "Not urgent, but I'm curious.",
+    "Sorry if this has been asked before.", "I'm new here, so bear with me.", "Writing from my phone, excuse the typos.",
+    "Thanks for yesterday's answer, it worked.", "Second attempt, my connection dropped.", "Dear assistant,", "ok so",
+    "My manager wants this by Friday.", "I teach a class of fifteen-year-olds.", "For a talk next Thursday:",
+    "We're a three-person team and none of us is an expert.", "I run a small bakery's website.", "Context: I'm a nurse.",
+    "I'm translating a manual and got stuck.", "My daughter asked me this at breakfast.", "Homework question, sorry.",
+    "I volunteer at the library's help desk.", "As the only admin at a school, I need a hand.", "From the audit checklist:",
+    "My notes from the workshop are a mess.", "I'm preparing for an exam.", "Reading the docs has not helped so far.",
+)  # fmt: skip
+_CLOSINGS = (
+    "Thanks!", "Many thanks in advance.", "Keep it short, please.", "Two paragraphs at most.", "A bulleted list would be perfect.",
+    "Please explain it as you would to a beginner.", "An example would help a lot.", "No code, just the idea.",
+    "I'd like to print it on one page.", "If you are not sure, say so.", "Please mention sources where you can.",
+    "Then suggest what to read next.", "It's for people who have never used a computer at work.", "cheers", "Best, Marta",
+    "And tell me what the usual mistakes are.", "I'll read it on the train, so nothing too long.", "Formal tone, please.",
+    "Would a table be clearer?", "Start with the most important point.", "Regards, Tomasz", "British spelling, please.",
+)  # fmt: skip
+_FRAMES = (
+    "A customer wrote to us: \"{seed}\" How should we answer?",
+    "Please translate into French, keeping the tone: \"{seed}\"",
+    "Correct the grammar, change nothing else: {seed}",
+    "Which department should this ticket go to?\n\n{seed}",
+    "Summarise this message in six words: {seed}",
+    "On the forum somebody asked: {seed}\nIs the accepted answer still right?",
+    "Subject: question\n\nHi Ana,\n\n{seed}\n\nHave a good weekend,\nPiotr",
+    "Is the following sentence polite enough for an e-mail to a stranger? {seed}",
+    "Rewrite this for a newsletter: {seed}",
+    "From the meeting notes: \"{seed}\" Who could own this?",
+    "Q: {seed}\nA:",
+    "My student handed in this question, grade how clear it is: {seed}",
+    "Turn this into a title of at most eight words: {seed}",
+    "Chat log, 14:02\nuser: {seed}\nuser: anybody?",
+)  # fmt: skip
+_JOINTS = ("\n\n", "\n", " ", "\n---\n", " / ", "\n\nP.S. ")
+
+def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _opened(seed: str, rng: np.random.Generator) -> str:
+    return f"{_pick(_OPENINGS, rng)} {seed}"
+
+
+def _closed(seed: str, rng: np.random.Generator) -> str:
+    return f"{seed} {_pick(_CLOSINGS, rng)}"
+
+
+def _framed(seed: str, rng: np.random.Generator) -> str:
+    return _pick(_FRAMES, rng).format(seed=seed)
+
+
+def _joined(seed: str, filler: str, rng: np.random.Generator) -> str:
+    first, second = (seed, filler) if rng.random() < 0.5 else (filler, seed)
+    return f"{first}{_pick(_JOINTS, rng)}{second}"
+
+
+def _listed(seed: str, filler: str, rng: np.random.Generator) -> str:
+    first, second = (seed, filler) if rng.random() < 0.5 else (filler, seed)
+    return _pick(("1. {}\n2. {}", "- {}\n- {}", "a) {}\nb) {}", "* {}\n* {}"), rng).format(first, second)
+
+
+#: Wrappers are for English sentences; joints and lists fit any language.
+_ENGLISH = (_opened, _closed, _framed)
+_ANY = (_joined, _joined, _listed)
+
+
+def _noise(text: str, rng: np.random.Generator) -> str:
+    """The register of a hurried typist, for a fifth of the rows: lower case, capitals, lost punctuation, a swapped letter."""
+    kind = rng.random()
+    if kind < 0.07:
+        return text.lower()
+    if kind < 0.10:
+        return text.upper()
+    if kind < 0.14:
+        return text.rstrip(".?! ").replace(",", "")
+    if kind < 0.20 and len(text) > 12:
+        at = int(rng.integers(1, len(text) - 2))
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return text
+
+
+def generate(
+    n: int, rng: np.random.Generator, seeds: pd.DataFrame | None = None, fillers: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """At most ``n`` hard negatives: RECORD_COLUMNS, all BENIGN, ``family`` that of the sentence each is built on.
+
+    Args:
+        seeds: hand-written sentences (text, family, lang, group); by default the corpus's, without its held-out part.
+        fillers: ordinary benign requests (text, lang) to put beside them; by default the corpus's.
+
+    Fewer than ``n`` rows come back where more would only repeat: a row that takes the share of distinct trigrams of all
+    rows below DISTINCT_3 is not kept, and the end has come when a round over all sentences keeps next to none.
+    """
+    corpus = corpus_frames(held_out=False) if seeds is None or fillers is None else {}
+    seeds = corpus["hard_negatives"] if seeds is None else seeds
+    fillers = corpus["benign"] if fillers is None else fillers
+    pools = _pools(fillers, rng)
+    used: set[tuple[str, str]] = set()
+    rows: list[tuple] = []
+    texts: set[str] = set()
+    trigrams: set[tuple[str, str, str]] = set()
+    total = 0
+    for turn in range(_MAX_ROUNDS):
+        kept = len(rows)
+        for position in rng.permutation(len(seeds)).tolist():
+            if len(rows) == n:
+                return to_records(rows)
+            seed, lang = seeds["text"].iat[position], seeds["lang"].iat[position]
+            # Wrappers are short: two of them around one sentence would be near copies, so a sentence is wrapped once.
+            text = _wrap(seed, lang, rng) if turn == 0 and rng.random() < 0.5 else _combine(seed, lang, pools, used, rng)
+            grams = _trigrams(text)
+            fresh = len(set(grams) - trigrams)
+            if not text or fold(text) in texts or len(trigrams) + fresh < DISTINCT_3 * (total + len(grams)):
+                continue
+            trigrams.update(grams)
+            total += len(grams)
+            texts.add(fold(text))
+            family, group = seeds["family"].iat[position], int(seeds["group"].iat[position])
+            rows.append((text, int(Label.BENIGN), SOURCE, family, group, lang, "train"))
+        if len(rows) - kept < _MIN_YIELD * len(seeds):
+            break
+    return to_records(rows)
+
+
+def _pools(fillers: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[str]]:
+    """Shuffled short fillers by language; each is taken from the end and put back at the front, so all are used alike."""
+    short = fillers[fillers["text"].str.len() <= _MAX_FILLER]
+    short = short.iloc[rng.permutation(len(short))]
+    return {str(lang): part["text"].tolist() for lang, part in short.groupby("lang")}
+
+
+def _wrap(seed: str, lang: str, rng: np.random.Generator) -> str:
+    return _noise(_pick(_ENGLISH, rng)(seed, rng), rng) if lang == "en" else ""
+
+
+def _combine(
+    seed: str, lang: str, pools: dict[str, list[str]], used: set[tuple[str, str]], rng: np.random.Generator
+) -> str:
+    """``seed`` beside an ordinary request of its language and of like length (else one would drown the other), or "".
+
+    No pair comes twice: ``used`` is added to.
+    """
+    pool = pools.get(lang) or []
+    for _ in range(min(len(pool), _TRIES)):
+        filler = pool.pop()
+        pool.insert(0, filler)
+        if 0.4 <= len(filler) / len(seed) <= 2.5 and (seed, filler) not in used:
+            used.add((seed, filler))
+            text = _pick(_ANY, rng)(seed, filler, rng)
+            if lang == "en" and rng.random() < 0.2:
+                text = _pick((_opened, _closed), rng)(text, rng)
+            return _noise(text, rng)
+    return ""
+
+
+def _trigrams(text: str) -> list[tuple[str, str, str]]:
+    words = text.lower().split()
+    return list(zip(words, words[1:], words[2:], strict=False))
+
+
+def diversity(frame: pd.DataFrame) -> dict[str, float]:
+    """How varied the texts of ``frame`` are.
+
+    Returns:
+        ``distinct_3``: distinct word trigrams ÷ all word trigrams (Li et al. 2016, arXiv 1510.03055), in [0, 1];
+        ``near_duplicate_rate``: share of rows that are a near copy (Jaccard ≥ 0.8) of an earlier one; ``rows``.
+    """
+    if frame.empty:
+        return {"rows": 0, "distinct_3": float("nan"), "near_duplicate_rate": float("nan")}
+    grams = [gram for text in frame["text"] for gram in _trigrams(text)]
+    clusters = len(np.unique(cluster_ids([fold(text) for text in frame["text"]], _NEAR)))
+    return {
+        "rows": len(frame),
+        "distinct_3": len(set(grams)) / len(grams) if grams else 1.0,
+        "near_duplicate_rate": 1.0 - clusters / len(frame),
+    }

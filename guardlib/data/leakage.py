@@ -1,0 +1,168 @@
+"""Benchmark rows in training data: the same text, a near copy, or either of them encoded."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from guardlib.data.attacks import ATTACKS, from_base64
+from guardlib.data.minhash import Index, shares_band, shingles, signatures
+from guardlib.data.records import fold
+
+LEAK_COLUMNS = ("row", "benchmark", "example_id", "kind", "similarity")
+KINDS = ("exact", "near", "decoded")
+_MIN_DECODED = 8  # characters; shorter decoded scraps are chance
+MAX_DECODED = 4000  # characters
+_BITS = 24  # of the table of shingles seen in a benchmark
+_SHIFT = np.uint32(32 - _BITS)
+_CHUNK = 4096  # forms at a time
+
+_SEGMENT = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
+_LEET = str.maketrans("013457@$", "oieastas")
+
+#: Decoders beyond the inverses of ATTACKS: tricks that occur in the sources.
+_DECODERS: tuple[Callable[[str], str], ...] = (
+    lambda text: " ".join(from_base64(segment) for segment in _SEGMENT.findall(text)),
+    lambda text: bytes.fromhex(text).decode(),
+    lambda text: codecs.encode(text, "rot13"),
+    lambda text: text.translate(_LEET),
+)
+
+
+def decoded_forms(text: str) -> list[str]:
+    """What ``text`` may hide, folded: every inverse of ATTACKS and a few decoders, where they apply and change something.
+
+    Of a longer text, the first MAX_DECODED characters.
+    """
+    text = text[:MAX_DECODED]
+    raw = fold(text)
+    forms: dict[str, None] = {}
+    for undo in (*(a.inverse for a in ATTACKS.values() if a.inverse), *_DECODERS):
+        try:
+            form = fold(undo(text))
+        except ValueError:  # not the output of this attack
+            continue
+        if form != raw and len(form) >= _MIN_DECODED:
+            forms[form] = None
+    return list(forms)
+
+
+def find_leaks(train: pd.DataFrame, benchmarks: pd.DataFrame, threshold: float = 0.8) -> pd.DataFrame:
+    """Training rows that are, or hide, a benchmark row or a near copy of one; see :class:`LeakFinder`."""
+    return LeakFinder(benchmarks, threshold).find(train)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    rank: int  # into KINDS
+    target: int  # row of the benchmarks
+    similarity: float
+
+
+class LeakFinder:
+    """Finds rows that are, or hide, a row of ``benchmarks`` (``text, benchmark, example_id``) or a near copy of one.
+
+    Both sides are taken as written and in every decoded form; near copies are looked for wherever at least one side is
+    as written. Near: Jaccard similarity of 5-gram shingles of at least ``threshold``; candidates by LSH (a pair at 0.8
+    is found with probability 0.998), the similarity itself is exact. What is found depends on each row's text alone and
+    is remembered by text, so that checking a dataset again after it was put together costs next to nothing.
+    """
+
+    def __init__(self, benchmarks: pd.DataFrame, threshold: float = 0.8) -> None:
+        self._benchmarks = benchmarks
+        self._threshold = threshold
+        self._targets: dict[str, tuple[int, bool]] = {}  # folded form → (benchmark row, decoded?)
+        for position, form, decoded in sorted(_forms(benchmarks["text"]), key=lambda item: item[2]):  # as written: first
+            self._targets.setdefault(form, (position, decoded))
+        self._written = _Targets([form for form, (_, decoded) in self._targets.items() if not decoded], threshold)
+        self._hidden = _Targets([form for form, (_, decoded) in self._targets.items() if decoded], threshold)
+        self._known: dict[str, _Verdict | None] = {}
+
+    def find(self, train: pd.DataFrame) -> pd.DataFrame:
+        """One row per leaking row of ``train`` (any frame with ``text``): LEAK_COLUMNS.
+
+        ``row`` is the *position* in ``train``, ``kind`` one of KINDS (the first that applies), ``similarity`` in [0, 1]
+        that to the benchmark row named.
+        """
+        self._learn([text for text in dict.fromkeys(train["text"]) if text not in self._known])
+        rows = []
+        for row, text in enumerate(train["text"]):
+            if (verdict := self._known[text]) is not None:
+                named = self._benchmarks.iloc[verdict.target]
+                rows.append((row, named["benchmark"], named["example_id"], KINDS[verdict.rank], verdict.similarity))
+        return pd.DataFrame(rows, columns=list(LEAK_COLUMNS)).astype({"row": "int64", "similarity": "float64"})
+
+    def _learn(self, texts: list[str]) -> None:
+        self._known |= dict.fromkeys(texts)
+        open_forms: list[tuple[int, str, bool]] = []
+        for position, form, decoded in _forms(texts):
+            if form in self._targets:
+                self._note(texts[position], form, decoded, 1.0, exact=True)
+            else:
+                open_forms.append((position, form, decoded))
+        plain = [item for item in open_forms if not item[2]]
+        for forms, targets in ((open_forms, self._written), (plain, self._hidden)):
+            for number, form, score in targets.near([form for _, form, _ in forms]):
+                position, _, decoded = forms[number]
+                self._note(texts[position], form, decoded, score, exact=False)
+
+    def _note(self, text: str, target_form: str, decoded: bool, score: float, exact: bool) -> None:
+        target, target_decoded = self._targets[target_form]
+        rank = 2 if decoded or target_decoded else 0 if exact else 1
+        before = self._known[text]
+        if before is None or (rank, -score) < (before.rank, -before.similarity):
+            self._known[text] = _Verdict(rank, target, score)
+
+
+class _Targets:
+    """Folded texts whose near copies are looked for."""
+
+    def __init__(self, texts: list[str], threshold: float) -> None:
+        self._texts = texts
+        self._threshold = threshold
+        self._shingles = shingles(texts)
+        self._signed = signatures(self._shingles)
+        self._seen = np.zeros(1 << _BITS, dtype=bool)
+        for hashes in self._shingles:
+            self._seen[hashes >> _SHIFT] = True
+
+    def near(self, forms: list[str]) -> Iterator[tuple[int, str, float]]:
+        """``(position in forms, target, similarity)``: for each form that has a near copy, one of them."""
+        places, kept = [], []
+        for start in range(0, len(forms), _CHUNK):
+            for place, hashes in enumerate(shingles(forms[start : start + _CHUNK]), start=start):
+                if self._could_be_near(hashes):
+                    places.append(place)
+                    kept.append(hashes)
+        if not kept or not self._texts:
+            return
+        signed = signatures(kept)
+        index = Index(self._threshold)
+        for key in np.flatnonzero(shares_band(self._signed, signed)).tolist():
+            index.add(key, self._shingles[key], self._signed[key])
+        for item in np.flatnonzero(shares_band(signed, self._signed)).tolist():
+            for key, score in index.near(kept[item], signed[item]):
+                yield places[item], self._texts[key], score
+                break  # one is enough
+
+    def _could_be_near(self, hashes: np.ndarray) -> bool:
+        """False only where no target can be near: |A∩B| / |A∪B| ≥ t needs |A∩B| ≥ t |A|, so most shingles must be seen."""
+        missing = hashes[~self._seen[hashes >> _SHIFT]]
+        # Most texts miss many shingles; counting distinct ones is only worth it where a few repeated ones may be the reason.
+        if len(missing) > 0.4 * len(hashes) and len(set(missing[:64].tolist())) > 32:
+            return False
+        distinct = np.unique(hashes)
+        return np.count_nonzero(self._seen[distinct >> _SHIFT]) >= self._threshold * len(distinct)
+
+
+def _forms(texts: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
+    """``(position, folded form, decoded?)`` of every form of every text."""
+    for position, text in enumerate(texts):
+        yield position, fold(text), False
+        for form in decoded_forms(text):
+            yield position, form, True

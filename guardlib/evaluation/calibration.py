@@ -1,0 +1,111 @@
+"""Operating points: temperature of the logits, the threshold of a false-positive rate, the router's threshold.
+
+All of it is fitted on the validation split; nothing here may ever see a benchmark.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T > 0 that minimises the negative log-likelihood of ``softmax(logits / T)``.
+
+    Args:
+        logits: [N, K] float.
+        labels: [N] int, 0 ≤ label < K.
+
+    Guo et al., "On Calibration of Modern Neural Networks", 2017 (arXiv 1706.04599), section 4.2. The order of classes
+    does not change, so no decision by arg max does. The result stays within ``TEMPERATURE_RANGE``: perfectly separated
+    rows would drive it to 0.
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if logits.ndim != 2 or len(logits) == 0 or labels.shape != (len(logits),):
+        raise ValueError(f"logits have shape {logits.shape} and labels {labels.shape}; expected [N, K] and [N], N > 0")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits hold NaN or infinity; expected finite numbers (did training diverge?)")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; expected 0 to {logits.shape[1] - 1}")
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
+
+    best = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(best.x))
+
+
+def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """``softmax(logits / temperature)`` over the last axis, float64."""
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; expected a number above 0")
+    return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
+
+
+def threshold_at_fpr(scores: np.ndarray, labels: np.ndarray, target: float) -> float:
+    """The lowest threshold at which at most ``target`` of the benign rows are flagged (``score >= threshold``).
+
+    Args:
+        scores: [N] in [0, 1].
+        labels: [N], 0 benign, anything else an attack.
+        target: highest allowed false-positive rate, 0 ≤ target ≤ 1.
+
+    Ties: benign rows that share a score are flagged all or none; where all would be too many, none is, so the rate on
+    these rows never exceeds the target. Every number between two neighbouring scores decides alike; the middle of that
+    gap is returned, so that the rounding of a quantized model flips as little as possible. If even a score of 1 must
+    not be flagged, the threshold lies just above 1 and flags nothing.
+    """
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    if scores.ndim != 1 or scores.shape != labels.shape:
+        raise ValueError(f"scores have shape {scores.shape} and labels {labels.shape}; expected [N] and [N]")
+    if not 0 <= target <= 1:
+        raise ValueError(f"target false-positive rate is {target}; expected 0 to 1")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("scores hold NaN or numbers outside 0 to 1; expected 1 - P(benign)")
+    benign = np.sort(scores[labels == 0])[::-1]
+    if len(benign) == 0:
+        raise ValueError("no benign row (label 0) to hold the false-positive rate on; add benign rows to validation")
+    allowed = int(np.floor(target * len(benign) + 1e-9))
+    if allowed >= len(benign):
+        return 0.0
+    return _above(benign[allowed], scores)
+
+
+def calibrate_router(scores: np.ndarray, budget: float) -> float:
+    """The threshold at which the share of rows sent deep (``score >= threshold``) is nearest to ``budget``.
+
+    Args:
+        scores: [N] router scores, higher = more in need of the deep branch; any finite scale.
+        budget: wanted deep share, 0 ≤ budget ≤ 1.
+
+    Ties: rows with equal scores go the same way, so the share may miss the budget by up to half of the largest tie; of
+    two thresholds equally near, the one that sends fewer rows deep is taken. A router that gives every row the same
+    score gets a share of 0 or 1: see :func:`guardlib.evaluation.routing.check_collapse`.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
+        raise ValueError(f"router scores have shape {scores.shape} or hold NaN; expected [N] finite numbers, N > 0")
+    if not 0 <= budget <= 1:
+        raise ValueError(f"deep budget is {budget}; expected 0 to 1")
+    values, counts = np.unique(scores, return_counts=True)
+    deep = np.concatenate([[0], np.cumsum(counts[::-1])])  # rows sent deep with the k highest distinct scores above
+    taken = int(np.argmin(np.abs(deep / len(scores) - budget)))  # argmin takes the first: the smaller share
+    if taken == len(values):
+        return float(values[0])
+    return _above(values[::-1][taken], scores, ceiling=np.inf)
+
+
+def share_at(scores: np.ndarray, threshold: float) -> float:
+    """Share of ``scores`` [N] at or above ``threshold``."""
+    return float(np.mean(np.asarray(scores, dtype=np.float64) >= threshold))
+
+
+def _above(value: float, scores: np.ndarray, ceiling: float = 1.0) -> float:
+    """A number above ``value`` and not above the next higher score, in the middle of the gap."""
+    higher = scores[scores > value]
+    next_up = higher.min() if len(higher) else min(ceiling, value + 1.0)
+    return float(max(value + (next_up - value) / 2, np.nextafter(value, np.inf)))

@@ -1,0 +1,243 @@
+"""Metrics as pure functions of score rows (SCORE_COLUMNS): tidy frames in which every rate has n and an interval.
+
+A row is *positive* where ``label > 0`` and *flagged* where ``predicted > 0``; :func:`at_threshold` re-decides stored
+rows at another threshold. Plain harmful requests (family ``harmful_request``) attack nobody's instructions: every
+function here leaves them out, except :func:`harmful_requests`, which reports them apart.
+
+Threshold-free metrics with bootstrap intervals are in :mod:`guardlib.evaluation.ranking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, norm
+
+from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES
+
+CONFIDENCE = 0.95
+
+
+def wilson(hits, n, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson score interval of ``hits`` out of ``n``, elementwise; NaN where n is 0.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
+    """
+    hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if (hits < 0).any() or (hits > n).any():
+        raise ValueError("hits must lie between 0 and n")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1, such as 0.95")
+    z2 = norm.ppf(0.5 + confidence / 2) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = hits / n
+        centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+        half = np.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    low, high = np.where(hits == 0, 0.0, centre - half), np.where(hits == n, 1.0, centre + half)  # exact at the ends
+    return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+
+
+def at_threshold(rows: pd.DataFrame, threshold: float | Mapping[str, float]) -> pd.DataFrame:
+    """The rows with a boolean column ``flagged`` = ``score >= threshold``; one threshold, or one per system.
+
+    Metrics prefer this column to ``predicted``. So a threshold fixed on validation is carried to every benchmark.
+    """
+    if isinstance(threshold, Mapping):
+        unknown = sorted(set(rows["system"]) - set(threshold))
+        if unknown:
+            raise ValueError(
+                f"no threshold for system(s) {', '.join(unknown)}; given for {', '.join(sorted(threshold))}"
+            )
+        limit = rows["system"].map(threshold).astype(float)
+    else:
+        limit = threshold
+    return rows.assign(flagged=rows["score"] >= limit)
+
+
+def rates(
+    rows: pd.DataFrame, by: tuple[str, ...] = ("benchmark", "variant"), confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """Detection rate of attacks (``tpr``) and false-positive rate of benign rows (``fpr``), per system and ``by``.
+
+    Returns:
+        columns <by>, system, metric ("tpr" or "fpr"), n, hits, rate, low, high.
+    """
+    rows = prepared(rows)
+    rows["metric"] = np.where(rows["positive"], "tpr", "fpr")
+    return _share(rows, [*by, "system", "metric"], "flagged", confidence)
+
+
+def harmful_requests(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """Share of plain harmful requests that is flagged; neither right nor wrong, so reported apart.
+
+    Returns:
+        columns benchmark, system, n, hits, rate, low, high.
+    """
+    return _share(prepared(rows, harmful=True), ["benchmark", "system"], "flagged", confidence)
+
+
+def headline(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """One row per benchmark and system: accuracy (attack or not), tpr and fpr, each with its interval.
+
+    Returns:
+        columns benchmark, system, n, accuracy, accuracy_low, accuracy_high, n_pos, tpr, tpr_low, tpr_high,
+        n_neg, fpr, fpr_low, fpr_high. Rates of a kind of row that the benchmark lacks are NaN.
+    """
+    rows = prepared(rows)
+    rows["right"] = rows["flagged"] == rows["positive"]
+    rows["caught"] = rows["flagged"] & rows["positive"]
+    rows["false_alarm"] = rows["flagged"] & ~rows["positive"]
+    table = (
+        rows.groupby(["benchmark", "system"], sort=False)
+        .agg(
+            n=("right", "size"),
+            right=("right", "sum"),
+            n_pos=("positive", "sum"),
+            caught=("caught", "sum"),
+            false_alarm=("false_alarm", "sum"),
+        )
+        .reset_index()
+    )
+    table["n_neg"] = table["n"] - table["n_pos"]
+    for name, hits, n in (("accuracy", "right", "n"), ("tpr", "caught", "n_pos"), ("fpr", "false_alarm", "n_neg")):
+        table[name] = table[hits] / table[n].where(table[n] > 0)
+        table[f"{name}_low"], table[f"{name}_high"] = wilson(table[hits], table[n], confidence)
+    order = ["benchmark", "system"]
+    for n, name in (("n", "accuracy"), ("n_pos", "tpr"), ("n_neg", "fpr")):
+        order += [n, name, f"{name}_low", f"{name}_high"]
+    return table[order]
+
+
+def matched_detection(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """Detection per transform, beside the false-positive rate on benign text under the same transform.
+
+    Only (benchmark, variant) pairs that hold both kinds of rows appear. ``informedness`` = tpr − fpr is 0 for a
+    guard that flags every odd string; its interval is Newcombe's hybrid score interval (Statistics in Medicine 1998,
+    method 10).
+
+    Returns:
+        columns benchmark, variant, system, n_pos, tpr, tpr_low, tpr_high, n_neg, fpr, fpr_low, fpr_high,
+        informedness, informedness_low, informedness_high.
+    """
+    keys = ["benchmark", "variant", "system"]
+    table = rates(rows, confidence=confidence)
+    sides = []
+    for metric, n in (("tpr", "n_pos"), ("fpr", "n_neg")):
+        side = table[table["metric"] == metric].drop(columns=["metric", "hits"])
+        names = {"rate": metric, "low": f"{metric}_low", "high": f"{metric}_high", "n": n}
+        sides.append(side.rename(columns=names))
+    both = sides[0].merge(sides[1], on=keys)
+    both["informedness"] = both["tpr"] - both["fpr"]
+    below = np.hypot(both["tpr"] - both["tpr_low"], both["fpr_high"] - both["fpr"])
+    above = np.hypot(both["tpr_high"] - both["tpr"], both["fpr"] - both["fpr_low"])
+    both["informedness_low"], both["informedness_high"] = both["informedness"] - below, both["informedness"] + above
+    return both
+
+
+def confusion(rows: pd.DataFrame) -> pd.DataFrame:
+    """Counts over the four classes, all 16 cells, per system.
+
+    Returns:
+        columns system, label, predicted (both by name), n, share (of the rows of that label).
+    """
+    rows = prepared(rows)
+    index = pd.MultiIndex.from_product(
+        [rows["system"].unique(), range(len(LABEL_NAMES)), range(len(LABEL_NAMES))],
+        names=["system", "label", "predicted"],
+    )
+    table = rows.groupby(["system", "label", "predicted"]).size().reindex(index, fill_value=0).rename("n").reset_index()
+    total = table.groupby(["system", "label"])["n"].transform("sum")
+    table["share"] = table["n"] / total.where(total > 0)
+    for column in ("label", "predicted"):
+        table[column] = table[column].map(dict(enumerate(LABEL_NAMES)))
+    return table
+
+
+def mcnemar(only_a_right: int, only_b_right: int) -> float:
+    """Two-sided exact p-value that two systems err equally often, from the pairs on which exactly one is right.
+
+    McNemar, Psychometrika 1947; exact binomial form. 1 where the systems never differ.
+    """
+    pairs = only_a_right + only_b_right
+    return float(binomtest(only_a_right, pairs, 0.5).pvalue) if pairs else 1.0
+
+
+def compare(rows: pd.DataFrame, system: str, other: str) -> pd.DataFrame:
+    """Paired test of ``system`` against ``other`` on the same examples, per benchmark and over all of them ("all").
+
+    Returns:
+        columns benchmark, system, other, n, only_system_right, only_other_right, difference (accuracy), p_value (exact
+        McNemar). ValueError if the two did not score the same examples.
+    """
+    judged = prepared(rows)
+    judged["right"] = judged["flagged"] == judged["positive"]
+    keys = ["benchmark", "example_id"]
+    sides = []
+    for name in (system, other):
+        side = judged.loc[judged["system"] == name].set_index(keys)["right"]
+        if side.empty:
+            raise ValueError(
+                f"system {name!r} has no score rows; there are {', '.join(sorted(rows['system'].unique()))}"
+            )
+        sides.append(side)
+    a, b = sides
+    if len(a) != len(b) or not a.index.isin(b.index).all():
+        raise ValueError(
+            f"{system!r} has {len(a)} rows and {other!r} {len(b)}, not of the same examples; score both on all"
+        )
+    pairs = pd.DataFrame({"a": a & ~b.reindex(a.index), "b": ~a & b.reindex(a.index)}).reset_index()
+    table = pairs.groupby("benchmark", sort=False).agg(
+        n=("a", "size"), only_system_right=("a", "sum"), only_other_right=("b", "sum")
+    )
+    table.loc["all"] = table.sum()
+    table.insert(0, "system", system)
+    table.insert(1, "other", other)
+    table["difference"] = (table["only_system_right"] - table["only_other_right"]) / table["n"]
+    table["p_value"] = [
+        mcnemar(int(a), int(b)) for a, b in zip(table.only_system_right, table.only_other_right, strict=True)
+    ]
+    return table.reset_index()
+
+
+def reliability(rows: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
+    """Mean score against the share of attacks, in ``bins`` equal-width bins of the score, per system; no empty bins.
+
+    Returns:
+        columns system, bin, n, score (mean), rate (share of attacks), low, high.
+    """
+    rows = prepared(rows)
+    rows["bin"] = np.minimum((rows["score"] * bins).astype(int), bins - 1)
+    table = _share(rows, ["system", "bin"], "positive", CONFIDENCE).drop(columns="hits")
+    score = rows.groupby(["system", "bin"])["score"].mean().reset_index()
+    return table.merge(score, on=["system", "bin"]).sort_values(["system", "bin"], ignore_index=True)
+
+
+def calibration_error(rows: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
+    """Expected calibration error of P(attack): mean |score − share of attacks| over bins, weighted by their rows.
+
+    Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+
+    Returns:
+        columns system, n, ece.
+    """
+    table = reliability(rows, bins)
+    table["gap"] = (table["score"] - table["rate"]).abs() * table["n"]
+    total = table.groupby("system", sort=False)[["n", "gap"]].sum().reset_index()
+    return total.assign(ece=total["gap"] / total["n"]).drop(columns="gap")
+
+
+def prepared(rows: pd.DataFrame, harmful: bool = False) -> pd.DataFrame:
+    """A copy without (``harmful``: with only) plain harmful requests; boolean ``positive`` and ``flagged`` added."""
+    rows = rows[(rows["family"] == HARMFUL_REQUEST) == harmful]
+    flagged = rows["flagged"] if "flagged" in rows.columns else rows["predicted"] > 0
+    return rows.assign(positive=rows["label"] > 0, flagged=flagged)
+
+
+def _share(rows: pd.DataFrame, by: list[str], column: str, confidence: float) -> pd.DataFrame:
+    """Columns <by>, n, hits, rate, low, high of a boolean column."""
+    table = rows.groupby(by, sort=False)[column].agg(n="size", hits="sum").reset_index()
+    table["rate"] = table["hits"] / table["n"]
+    table["low"], table["high"] = wilson(table["hits"], table["n"], confidence)
+    return table

@@ -1,0 +1,106 @@
+"""Threshold-free metrics of score rows, with intervals from a bootstrap over clusters.
+
+Rows made from one base text (the same goal flipped three ways, the same context with two attacks) are not independent,
+so whole clusters are drawn, not rows. The cluster of a row is the part of its ``example_id`` after ``@``; an id without
+one is a cluster of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from guardlib.evaluation.metrics import CONFIDENCE, prepared
+
+CLUSTER_MARK = "@"
+TARGET_FPRS = (0.001, 0.01, 0.05)
+OVERALL = "all"
+
+
+def clusters(example_ids: pd.Series) -> np.ndarray:
+    """Cluster number [N] of each example id."""
+    names = example_ids.astype(str).str.rsplit(CLUSTER_MARK, n=1).str[-1]
+    return pd.factorize(names)[0]
+
+
+def ranking(
+    rows: pd.DataFrame,
+    target_fprs: tuple[float, ...] = TARGET_FPRS,
+    samples: int = 1000,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """AUROC, average precision, recall at given false-positive rates and F1, per benchmark and overall.
+
+    Only benchmarks with both kinds of rows appear; the pooled rows of all are "all".
+
+    F1 is at the rows' own threshold. ``recall_at_fpr_<t>`` takes, in each sample anew, the lowest threshold whose
+    false-positive rate on these rows is at most t: what a user could reach, not what a fixed threshold does.
+    Percentile intervals over ``samples`` draws; draws without one of the kinds are left out.
+
+    Returns:
+        columns benchmark ("all": pooled), system, metric, n_pos, n_neg, clusters, value, low, high.
+    """
+    rows = prepared(rows)
+    pooled = rows.assign(benchmark=OVERALL)
+    rng = np.random.default_rng(seed)
+    table = []
+    for (benchmark, system), part in pd.concat([rows, pooled]).groupby(["benchmark", "system"], sort=False):
+        n_pos = int(part["positive"].sum())
+        if 0 < n_pos < len(part):
+            cluster = clusters(part["example_id"])
+            facts = {"n_pos": n_pos, "n_neg": len(part) - n_pos, "clusters": int(cluster.max()) + 1}
+            values = bootstrap(_measures(part, target_fprs), cluster, samples, confidence, rng)
+            table += [{"benchmark": benchmark, "system": system, "metric": m, **facts, **v} for m, v in values.items()]
+    columns = ["benchmark", "system", "metric", "n_pos", "n_neg", "clusters", "value", "low", "high"]
+    return pd.DataFrame(table, columns=columns)
+
+
+def bootstrap(
+    measures: Callable[[np.ndarray], dict[str, float]],
+    cluster: np.ndarray,
+    samples: int,
+    confidence: float,
+    rng: np.random.Generator,
+) -> dict[str, dict[str, float]]:
+    """``{metric: {value, low, high}}`` of ``measures(weights)``; ``weights`` [N]: how often each row was drawn."""
+    count = int(cluster.max()) + 1
+    value = measures(np.ones(len(cluster)))
+    drawn = [measures(rng.multinomial(count, np.full(count, 1 / count))[cluster].astype(float)) for _ in range(samples)]
+    tail = 50 * (1 - confidence)
+    result = {}
+    for name in value:
+        sampled = np.array([draw[name] for draw in drawn])
+        sampled = sampled[~np.isnan(sampled)]
+        low, high = np.percentile(sampled, [tail, 100 - tail]) if len(sampled) else (np.nan, np.nan)
+        result[name] = {"value": float(value[name]), "low": float(low), "high": float(high)}
+    return result
+
+
+def _measures(part: pd.DataFrame, target_fprs: tuple[float, ...]) -> Callable[[np.ndarray], dict[str, float]]:
+    """All metrics as a function of row weights. Rows are sorted once: scikit-learn would sort them for every draw."""
+    order = np.argsort(-part["score"].to_numpy(), kind="stable")
+    score = part["score"].to_numpy()[order]
+    positive = part["positive"].to_numpy()[order].astype(float)
+    flagged = part["flagged"].to_numpy()[order].astype(float)
+    starts = np.flatnonzero(np.r_[True, score[1:] != score[:-1]])  # rows of equal score count as one step
+
+    def measures(weights: np.ndarray) -> dict[str, float]:
+        weights = weights[order]
+        names = ["auroc", "average_precision", *(f"recall_at_fpr_{t:g}" for t in target_fprs), "f1"]
+        hits, alarms = np.add.reduceat(weights * positive, starts), np.add.reduceat(weights * (1 - positive), starts)
+        n_pos, n_neg = hits.sum(), alarms.sum()
+        if n_pos == 0 or n_neg == 0:
+            return dict.fromkeys(names, np.nan)
+        caught, wrong = np.cumsum(hits), np.cumsum(alarms)
+        auroc = (alarms * (caught - hits / 2)).sum() / (n_pos * n_neg)  # a tie is worth half
+        precision = np.divide(caught, caught + wrong, out=np.zeros_like(caught), where=caught + wrong > 0)
+        average_precision = (hits * precision).sum() / n_pos
+        recalls = [caught[wrong <= t * n_neg + 1e-9].max(initial=0.0) / n_pos for t in target_fprs]
+        true_flags = (weights * positive * flagged).sum()
+        f1 = 2 * true_flags / ((weights * flagged).sum() + n_pos)
+        return dict(zip(names, [auroc, average_precision, *recalls, f1], strict=True))
+
+    return measures

@@ -1,0 +1,220 @@
+"""The guard folder: two graphs, word pieces, settings and their digests — all that the run time reads — and its price.
+
+``write_guards`` makes one folder per precision: ``guard/`` is the one to release, ``guard_<precision>/`` the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import guardlib
+from guardlib.config import ConfigError, Profile
+from guardlib.evaluation.scores import score_rows
+from guardlib.export.onnx import Graphs, export_graphs
+from guardlib.export.quantize import compare_precisions, quantize_graphs, theory_table
+from guardlib.fingerprint import file_digest
+from guardlib.labels import LABEL_NAMES
+from guardlib.model.build import Guardrail
+from guardlib.report.provenance import git_commit
+from guardlib.runtime.guard import Guard
+from guardlib.runtime.response import answer_sizes
+from guardlib.runtime.session import DEEP, DIGESTS, FILES, FORMAT, FRONT, SETTINGS, TOKENIZER, GuardSettings
+
+PRECISIONS = ("float32", "int8")
+
+
+def write_guards(
+    guardrail: Guardrail, profile: Profile, trained: Path, folder: Path, *, notes: str, commit: str | None = None
+) -> pd.DataFrame:
+    """Export, quantize and pack ``guardrail``; also writes ``sizes.csv`` and ``sizes_theory.csv`` into ``folder``.
+
+    Args:
+        trained: the folder of stage 03; its ``tokenizer.json`` and the look-alikes in ``model.json`` go into the guard.
+        notes: where the training data came from.
+        commit: git commit of the code; None: asked of git.
+
+    Returns:
+        Files on disk: ``precision, file, bytes, parameters, theory_bytes`` (the last two for the graphs).
+
+    Raises:
+        ConfigError: ``export.precision`` is not one of :data:`PRECISIONS`.
+        ExportError: a graph could not be made.
+    """
+    if profile.export.precision not in PRECISIONS:
+        raise ConfigError(f"export.precision is {profile.export.precision!r}; expected one of {', '.join(PRECISIONS)}")
+    lookalikes = json.loads((trained / "model.json").read_text(encoding="utf-8"))["lookalikes"]
+    commit = git_commit() if commit is None else commit
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".graphs-") as scratch:
+        full = export_graphs(guardrail.model.cpu(), Path(scratch) / "float32", profile.export.opset)
+        small = quantize_graphs(full, Path(scratch) / "int8", profile.export.reduce_range)
+        for precision, graphs in zip(PRECISIONS, (full, small), strict=True):
+            write_guard_folder(
+                guard_folder(folder, precision, profile), guardrail, graphs, trained / "tokenizer.json", lookalikes,
+                profile, precision=precision, notes=notes, commit=commit,
+            )  # fmt: skip
+    theory = theory_table(guardrail.model)
+    theory.to_csv(folder / "sizes_theory.csv", index=False)
+    sizes = _sizes_on_disk(folder, profile, theory)
+    sizes.to_csv(folder / "sizes.csv", index=False)
+    return sizes
+
+
+def guard_folder(folder: Path, precision: str, profile: Profile) -> Path:
+    """Where the guard of ``precision`` lies: ``guard/`` for the one to release, else ``guard_<precision>/``."""
+    return folder / ("guard" if precision == profile.export.precision else f"guard_{precision}")
+
+
+def write_guard_folder(
+    folder: Path,
+    guardrail: Guardrail,
+    graphs: Graphs,
+    tokenizer: Path,
+    lookalikes: dict[str, str],
+    profile: Profile,
+    *,
+    precision: str,
+    notes: str,
+    commit: str,
+) -> Path:
+    """Write ``front.onnx, deep.onnx, tokenizer.json, guard.json, sha256.json``; returns ``folder``.
+
+    The digests are written last and the folder appears in one step, so one that exists is complete. An older one is
+    replaced.
+
+    Args:
+        graphs: files of the precision to release.
+        tokenizer: the ``tokenizer.json`` the model was trained with.
+        lookalikes: table of :func:`guardlib.text.lookalikes.latin_lookalikes`.
+        notes, commit: as in :func:`write_guards`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    config = guardrail.model.config
+    settings = GuardSettings(
+        format=FORMAT,
+        version=guardlib.__version__,
+        profile=profile.name,
+        precision=precision,
+        labels=LABEL_NAMES,
+        max_length=config.max_length,
+        chars_per_token=config.chars_per_token,
+        char_buckets=config.char_buckets,
+        use_views=config.use_views,
+        lookalikes=lookalikes,
+        calibration=guardrail.calibration,
+        target_fpr=profile.evaluation.target_fpr,
+        notes=notes,
+        commit=commit,
+    )
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    shutil.copyfile(graphs.front, part / FRONT)
+    shutil.copyfile(graphs.deep, part / DEEP)
+    shutil.copyfile(tokenizer, part / TOKENIZER)
+    text = json.dumps(dataclasses.asdict(settings), indent=1, ensure_ascii=False)
+    (part / SETTINGS).write_text(text + "\n", encoding="utf-8")
+    digests = {name: file_digest(part / name) for name in FILES}
+    (part / DIGESTS).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.rename(folder)
+    return folder
+
+
+def _sizes_on_disk(folder: Path, profile: Profile, theory: pd.DataFrame) -> pd.DataFrame:
+    in_theory = theory.set_index(["precision", "part"])
+    rows = []
+    for precision in PRECISIONS:
+        for name in FILES:
+            row = {"precision": precision, "file": name}
+            row["bytes"] = (guard_folder(folder, precision, profile) / name).stat().st_size
+            part = name.removesuffix(".onnx")
+            if (precision, part) in in_theory.index:
+                row |= in_theory.loc[(precision, part), ["parameters", "theory_bytes"]].to_dict()
+            rows.append(row)
+    return pd.DataFrame(rows).astype({"parameters": "Int64", "theory_bytes": "Int64"})
+
+
+def parity(guardrail: Guardrail, folder: Path, texts: pd.Series, profile: Profile) -> pd.DataFrame:
+    """How far the exported guards in ``folder`` are from torch on a sample of ``export.parity_texts`` texts.
+
+    Writes ``parity.json``; the columns are those of :func:`guardlib.export.quantize.compare_precisions`.
+    """
+    sample = texts.drop_duplicates()
+    sample = sample.sample(min(profile.export.parity_texts, len(sample)), random_state=profile.seed)
+    folders = {precision: guard_folder(folder, precision, profile) for precision in PRECISIONS}
+    graphs = {precision: Graphs(path / FRONT, path / DEEP) for precision, path in folders.items()}
+    frame = compare_precisions(guardrail, graphs, sample.tolist())
+    (folder / "parity.json").write_text(frame.to_json(orient="records", indent=1) + "\n", encoding="utf-8")
+    return frame
+
+
+def score_guard(guard: Guard, benchmarks: pd.DataFrame, system: str) -> pd.DataFrame:
+    """Score rows of a loaded guard at its default threshold; ``seconds`` is the batch time per text.
+
+    Texts above the guard's limit are cut to it.
+    """
+    started = time.perf_counter()
+    verdicts = guard.scan(benchmarks["text"].tolist(), truncate=True)
+    seconds = (time.perf_counter() - started) / max(len(benchmarks), 1)
+    probabilities = np.array([verdict.probabilities for verdict in verdicts]).reshape(-1, len(LABEL_NAMES))
+    routes = np.array([verdict.route for verdict in verdicts])
+    return score_rows(benchmarks, system, probabilities, guard.threshold, routes, seconds)
+
+
+def metric_changes(headline: pd.DataFrame, reference: str = "guard") -> pd.DataFrame:
+    """What quantization cost: for each benchmark and metric the value of both systems and the change, in points.
+
+    Args:
+        headline: rows of :func:`guardlib.evaluation.metrics.headline` for ``reference`` and one other system.
+
+    Returns:
+        ``benchmark, metric, n, before, after, change`` (after - before, in percentage points), largest change first.
+
+    Raises:
+        ValueError: not exactly two systems, ``reference`` among them.
+    """
+    systems = headline["system"].unique().tolist()
+    if len(systems) != 2 or reference not in systems:
+        raise ValueError(f"metric_changes got systems {systems}; expected {reference!r} and one other")
+    both = {name: part.set_index("benchmark") for name, part in headline.groupby("system")}
+    before, after = both.pop(reference), both.popitem()[1]
+    rows = [
+        (benchmark, metric, int(before.loc[benchmark, n]), before.loc[benchmark, metric], after.loc[benchmark, metric])
+        for benchmark in before.index.intersection(after.index, sort=False)
+        for metric, n in (("accuracy", "n"), ("tpr", "n_pos"), ("fpr", "n_neg"))
+        if before.loc[benchmark, n] > 0
+    ]
+    frame = pd.DataFrame(rows, columns=["benchmark", "metric", "n", "before", "after"])
+    frame["change"] = 100 * (frame["after"] - frame["before"])
+    return frame.sort_values("change", key=lambda change: -change.abs(), kind="stable", ignore_index=True)
+
+
+def answer_size_table(guard: Guard, texts: list[str]) -> pd.DataFrame:
+    """Bytes of an answer on ``texts`` as 16-bit code and as JSON: one row (see :func:`.response.answer_sizes`)."""
+    return pd.DataFrame([answer_sizes(guard.scan(texts, truncate=True))])
+
+
+def headline(sizes: pd.DataFrame, parity_rows: pd.DataFrame, changes: pd.DataFrame) -> dict[str, float]:
+    """Figures for the manifest: megabytes, parity, and the largest change of a metric through INT8."""
+    megabytes = sizes.groupby("precision")["bytes"].sum() / 1e6
+    pairs = parity_rows.set_index(["reference", "candidate"])
+    full, small = pairs.loc[("torch", "float32")], pairs.loc[("torch", "int8")]
+    return {
+        "float32_mb": float(megabytes["float32"]),
+        "int8_mb": float(megabytes["int8"]),
+        "float32_max_dp": float(max(full["max_dp_fast"], full["max_dp_deep"])),
+        "int8_same_verdict": float(small["same_verdict"]),
+        "int8_largest_change_points": float(changes["change"].abs().max()) if len(changes) else 0.0,
+    }

@@ -1,0 +1,123 @@
+"""Whether a stage must run again, and why: its manifest's fingerprint against what it would depend on now."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from guardlib.config import Profile
+from guardlib.fingerprint import PACKAGE, NotebookFacts, code_digests, differences, mirror_digest, read_notebook
+from guardlib.paths import STAGES, project_root, stage_folder
+from guardlib.report.provenance import (
+    MANIFEST,
+    PREVIOUS,
+    Manifest,
+    ManifestError,
+    missing_outputs,
+    read_manifest,
+)
+
+MISSING = "missing"  # digest of an upstream stage without a manifest
+NOT_READ = "not read"  # the mirror, by a stage that does not ask for it
+NO_NOTEBOOK = NotebookFacts("not found", frozenset(), (), False)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``kind`` is "fresh", "stale" or "missing"; ``why`` is empty for a fresh stage."""
+
+    kind: str
+    why: str = ""
+    manifest: Manifest | None = None
+
+
+def notebooks_folder() -> Path | None:
+    """The workbook's notebooks: ``$GUARDLIB_NOTEBOOKS``, else those of the checkout; None when installed alone."""
+    named = os.environ.get("GUARDLIB_NOTEBOOKS")
+    candidates = [Path(named)] if named else [project_root() / "notebooks", PACKAGE.parent / "notebooks"]
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+def notebook_facts(stage: str) -> NotebookFacts:
+    """What the stage's notebook says; empty facts where there is no notebook (the package installed alone).
+
+    Raises:
+        ValueError: the file is no notebook.
+    """
+    folder = notebooks_folder()
+    path = folder / f"{stage}.ipynb" if folder else None
+    return read_notebook(path) if path and path.is_file() else NO_NOTEBOOK
+
+
+def expected_fingerprint(stage: str, profile: Profile, mirror: Path | None, root: Path) -> dict:
+    """What the stage's result would depend on if it ran now; see :data:`guardlib.fingerprint.PARTS`.
+
+    Both ``run_all.py`` (before) and the notebook (while it runs) compute it, so a notebook run by hand counts too.
+    Inputs are those the notebook names and those the last run read.
+
+    Raises:
+        ValueError: the notebook is damaged.
+    """
+    last = last_manifest(stage_folder(profile.name, stage, root))
+    facts = notebook_facts(stage)
+    names = {*facts.inputs, *(last.inputs if last else ())}
+    reads_mirror = facts.reads_mirror or bool(last and last.reads_mirror)
+    return {
+        "notebook": facts.digest,
+        "code": code_digests({*facts.modules, "guardlib.workbook"}),
+        "settings": _flatten(profile.to_dict()),
+        "data": mirror_digest(mirror) if reads_mirror else NOT_READ,
+        "inputs": {name: input_digest(profile.name, name, root) for name in sorted(names)},
+    }
+
+
+def input_digest(profile: str, stage: str, root: Path) -> str:
+    """Digest of an upstream stage's manifest; "missing" where it has none that can be read."""
+    if stage not in STAGES:
+        return MISSING
+    try:
+        manifest = read_manifest(stage_folder(profile, stage, root))
+    except ManifestError:
+        return MISSING
+    return manifest.digest if manifest else MISSING
+
+
+def last_manifest(folder: Path) -> Manifest | None:
+    """The stage's manifest, or the one retired when it last began to run."""
+    for name in (MANIFEST, PREVIOUS):
+        try:
+            manifest = read_manifest(folder, name)
+        except ManifestError:
+            continue
+        if manifest:
+            return manifest
+    return None
+
+
+def stage_state(stage: str, profile: Profile, mirror: Path | None, root: Path) -> State:
+    """Fresh: the manifest is whole, its outputs are there, and nothing it depends on has changed.
+
+    Raises:
+        ValueError: the notebook is damaged.
+    """
+    folder = stage_folder(profile.name, stage, root)
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError as error:
+        return State("stale", f"manifest: {error}")
+    if manifest is None:
+        return State("missing", "was interrupted" if (folder / PREVIOUS).exists() else "has not run")
+    gone = missing_outputs(manifest, folder, root)
+    if gone:
+        return State("stale", f"output gone or changed: {gone[0]}", manifest)
+    reasons = differences(manifest.fingerprint, expected_fingerprint(stage, profile, mirror, root))
+    return State("stale", "; ".join(reasons), manifest) if reasons else State("fresh", "", manifest)
+
+
+def _flatten(values: dict, prefix: str = "") -> dict:
+    """Nested settings as dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

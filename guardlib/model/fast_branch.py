@@ -1,0 +1,41 @@
+"""The fast branch: the shared stem, an early exit, and the router that may overrule it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from guardlib.model.embeddings import GuardEmbeddings
+from guardlib.model.router import Router
+from guardlib.model.transformer import ClassifierHead, TransformerLayer, pool
+
+
+class FrontOutput(NamedTuple):
+    """hidden [B, L, D] for the deep branch, fast_logits [B, K], router_logit [B]."""
+
+    hidden: Tensor
+    fast_logits: Tensor
+    router_logit: Tensor
+
+
+class FastBranch(nn.Module):
+    """Embeddings → stem layers → fast head and router. Every text takes this path; 70 % take no other."""
+
+    def __init__(
+        self, embeddings: GuardEmbeddings, stem: list[TransformerLayer], head: ClassifierHead, router: Router
+    ) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+        self.stem = nn.ModuleList(stem)
+        self.head = head
+        self.router = router
+
+    def forward(self, input_ids_BL: Tensor, char_ids_BLC: Tensor, attention_mask_BL: Tensor) -> FrontOutput:
+        mask_B11L = attention_mask_BL.bool()[:, None, None, :]
+        x_BLD = self.embeddings(input_ids_BL, char_ids_BLC)
+        for layer in self.stem:
+            x_BLD = layer(x_BLD, mask_B11L)
+        pooled = pool(x_BLD, attention_mask_BL)
+        fast_logits = self.head(pooled)
+        return FrontOutput(x_BLD, fast_logits, self.router(pooled, fast_logits))

@@ -1,0 +1,46 @@
+"""Scoring texts with the torch model: both branches on every window. What is made of the outputs: runtime.decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from guardlib.labels import NUM_CLASSES
+from guardlib.model.dual_branch import DualBranchModel
+from guardlib.runtime.decision import Calibration, TextScores, WindowScores, decide, softmax
+from guardlib.text.reading import Reader, batches_by_length
+
+__all__ = ["Calibration", "TextScores", "WindowScores", "decide", "score_windows", "softmax"]
+
+
+def score_windows(
+    model: DualBranchModel, reader: Reader, texts: Sequence[str], tokens_per_batch: int, progress: str = ""
+) -> WindowScores:
+    """Run both branches over every window of ``texts``; ``progress`` labels a bar ('' for none)."""
+    started = time.perf_counter()
+    windows = reader.windows(texts)
+    fast = np.zeros((len(windows), NUM_CLASSES), np.float32)
+    deep = np.zeros_like(fast)
+    router = np.zeros(len(windows), np.float32)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=len(windows), desc=progress, unit="window", disable=not progress, leave=False)
+    with torch.inference_mode(), bar:
+        for rows in batches_by_length([len(window) for window in windows], tokens_per_batch):
+            batch = reader.collate([windows[row] for row in rows])
+            output = model(
+                torch.from_numpy(batch.input_ids).to(device),
+                torch.from_numpy(batch.char_ids).to(device),
+                torch.from_numpy(batch.attention_mask).to(device),
+            )
+            fast[rows] = output.fast_logits.float().cpu().numpy()
+            deep[rows] = output.deep_logits.float().cpu().numpy()
+            router[rows] = output.router_logit.float().cpu().numpy()
+            bar.update(len(rows))
+    model.train(was_training)
+    return WindowScores(windows, fast, deep, router, len(texts), time.perf_counter() - started)

@@ -1,0 +1,37 @@
+"""Every figure of the paper, and how to save one::
+
+fig = figures.training_curves(pandas.read_csv(folder / "history.csv"))
+figures.save_figure(fig, figures_folder("laptop"), "training_curves", provenance)
+"""
+
+from guardlib.report.evaluation_figures import (
+    confusion_matrix,
+    detection_per_attack,
+    over_defence,
+    reliability,
+    routing_by_label,
+    routing_curve,
+    score_distribution,
+)
+from guardlib.report.latency_figures import latency_by_length, latency_distribution
+from guardlib.report.registry import FIGURES, FigureSpec, save_figure
+from guardlib.report.training_figures import data_composition, expert_load, routing_over_epochs, training_curves
+
+__all__ = [
+    "FIGURES",
+    "FigureSpec",
+    "confusion_matrix",
+    "data_composition",
+    "detection_per_attack",
+    "expert_load",
+    "latency_by_length",
+    "latency_distribution",
+    "over_defence",
+    "reliability",
+    "routing_by_label",
+    "routing_curve",
+    "routing_over_epochs",
+    "save_figure",
+    "score_distribution",
+    "training_curves",
+]

@@ -1,0 +1,74 @@
+"""From the outputs of both branches on every window to one decision per text.
+
+The torch model and the ONNX guard share this file, so that what was measured is what is released. Torch-free.
+
+Legend: N texts, W windows, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from guardlib.labels import Label
+from guardlib.text.reading import Window, worst_window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowScores:
+    """Raw outputs per window: logits [W, K] of each branch and routing logits [W]; ``texts`` N, ``seconds`` in all."""
+
+    windows: list[Window]
+    fast_logits: np.ndarray
+    deep_logits: np.ndarray
+    router: np.ndarray
+    texts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What validation settled: a temperature per branch, the routing threshold (logit), the decision threshold."""
+
+    fast_temperature: float = 1.0
+    deep_temperature: float = 1.0
+    router_threshold: float = 0.0
+    threshold: float = 0.5
+    threshold_at_fpr: float = 0.5  # flags evaluation.target_fpr of benign validation texts
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """Per text: probabilities [N, K], ``route`` ('fast' or 'deep') [N], ``window`` [N] (index of the deciding one)."""
+
+    probabilities: np.ndarray
+    route: np.ndarray
+    window: np.ndarray
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities over the last axis of ``logits / temperature``."""
+    shifted = logits / temperature
+    shifted = np.exp(shifted - shifted.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def decide(scores: WindowScores, calibration: Calibration, route: str = "router") -> TextScores:
+    """Per-text probabilities from window outputs; ``route`` is ``router``, ``fast`` (never deep) or ``deep`` (always).
+
+    Raises:
+        ValueError: another ``route``.
+    """
+    if route not in ("router", "fast", "deep"):
+        raise ValueError(f"route is {route!r}; expected router, fast or deep")
+    goes_deep = {
+        "router": scores.router >= calibration.router_threshold,
+        "fast": np.zeros(len(scores.windows), bool),
+        "deep": np.ones(len(scores.windows), bool),
+    }[route]
+    fast = softmax(scores.fast_logits, calibration.fast_temperature)
+    deep = softmax(scores.deep_logits, calibration.deep_temperature)
+    probabilities = np.where(goes_deep[:, None], deep, fast)
+    chosen = worst_window(scores.windows, 1 - probabilities[:, Label.BENIGN], scores.texts)
+    return TextScores(probabilities[chosen], np.where(goes_deep, "deep", "fast")[chosen], chosen)

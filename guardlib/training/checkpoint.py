@@ -1,0 +1,107 @@
+"""Checkpoints: one safetensors file that holds weights, optimizer state and random state, replaced in one step.
+
+The file is written beside the old one and renamed over it, so a crash or a full disk leaves the previous checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from guardlib.model.dual_branch import load_weights
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or belongs to another run."""
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Write everything needed to go on; ``state`` is JSON (position in the data, history, the run's identity).
+
+    Raises:
+        CheckpointError: the disk refused; the previous checkpoint is untouched.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    names = [name for group in optimizer.param_groups for name in group["names"]]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, parameter in zip(names, parameters, strict=True):
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{kind}.{name}"] = torch.as_tensor(value)
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    _write(path, tensors, {"state": json.dumps(state)})
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the weights alone.
+
+    Raises:
+        CheckpointError: the disk refused; the previous file is untouched.
+    """
+    _write(path, model.state_dict(), None)
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"checkpoint {path} could not be written ({error}); the previous one is kept: free some space and run again"
+        ) from error
+
+
+def read_state(path: Path) -> dict:
+    """The JSON state of a checkpoint. Raises CheckpointError if the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["state"])
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged ({error}); {_fresh(path)}") from error
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict) -> dict:
+    """Restore weights, optimizer and random state; returns the JSON state.
+
+    Raises:
+        CheckpointError: damaged, or written by a run whose identity differs (what differs is named).
+    """
+    state = read_state(path)
+    for key in sorted(identity.keys() | state["identity"].keys()):
+        if identity.get(key) != state["identity"].get(key):
+            raise CheckpointError(
+                f"checkpoint {path} was written with {key} = {state['identity'].get(key)}, "
+                f"this run has {identity.get(key)}; {_fresh(path)}"
+            )
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    load_weights(model, weights, str(path))
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            kinds = ("step", "exp_avg", "exp_avg_sq")
+            optimizer.state[parameter] = {
+                kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device)  # the step too: the optimizer is fused
+                for kind in kinds
+                if f"optimizer.{kind}.{name}" in tensors
+            }
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    return state
+
+
+def _fresh(path: Path) -> str:
+    return f"to start over remove it or pass -p training.resume=false ({path.name})"

@@ -1,0 +1,97 @@
+"""Training rows → length-bucketed batches of windows.
+
+Everything random is drawn from ``default_rng([seed, epoch])``: an epoch can be made again, so a resumed run sees what
+an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from guardlib.labels import Label
+from guardlib.text.reading import Batch, Reader, Window, batches_by_length
+from guardlib.text.views import RAW, View
+
+_CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
+_BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """Model input, labels int64 [B] and row numbers of the training frame (for error reports)."""
+
+    inputs: Batch
+    labels: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the model reads, padding included."""
+        return self.inputs.input_ids.size
+
+
+class Epoch:
+    """One pass over the training frame, as windows in a fixed shuffled order of batches."""
+
+    def __init__(
+        self, frame: pd.DataFrame, reader: Reader, *, seed: int, epoch: int, tokens_per_batch: int, raw_share: float
+    ) -> None:
+        rng = np.random.default_rng([seed, epoch])
+        self._reader = reader
+        self._labels = frame["label"].to_numpy(np.int64)
+        self._windows = training_windows(frame, reader, rng, raw_share)
+        self._batches = shuffled_batches([len(w) for w in self._windows], tokens_per_batch, rng)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole epoch, padding included."""
+        return sum(len(rows) * max(len(self._windows[row]) for row in rows) for rows in self._batches)
+
+    def __getitem__(self, index: int) -> TrainingBatch:
+        rows = self._batches[index]
+        inputs = self._reader.collate([self._windows[row] for row in rows])
+        return TrainingBatch(inputs, self._labels[rows], rows)
+
+
+def training_windows(frame: pd.DataFrame, reader: Reader, rng: np.random.Generator, raw_share: float) -> list[Window]:
+    """One window per row. Of a long attack the start, where its instructions stand; of a long benign text any place."""
+    room = reader.max_length * _CHARS_PER_TOKEN
+    views = []
+    for text, label in zip(frame["text"], frame["label"], strict=True):
+        choices = reader.views(text[: 4 * room])
+        view = choices[rng.integers(len(choices))]
+        if view.name != RAW and rng.random() < raw_share:
+            view = View(RAW, text, False)
+        if label == Label.BENIGN and len(view.text) > room and view.name == RAW:
+            view = View(RAW, excerpt(text, room, rng), False)
+        views.append(View(view.name, view.text[:room], view.hidden))
+    pieces = reader.tokenizer.encode([view.text for view in views])
+    return [
+        Window(row, view, piece, *next(reader.cuts(len(piece), view.hidden)))
+        for row, (view, piece) in enumerate(zip(views, pieces, strict=True))
+    ]
+
+
+def excerpt(text: str, room: int, rng: np.random.Generator) -> str:
+    """``room`` characters from a random place of ``text``, starting at a word where one is near."""
+    start = int(rng.integers(0, len(text) - room + 1))
+    space = text.find(" ", start, start + 40)
+    return text[space + 1 if start and space >= 0 else start :][:room]
+
+
+def shuffled_batches(lengths: list[int], tokens_per_batch: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Row numbers in shuffled batches of at most ``tokens_per_batch`` padded tokens, rows of like length together."""
+    sizes = np.asarray(lengths)
+    order = rng.permutation(len(sizes))
+    bucket = max(int(_BUCKET_BATCHES * tokens_per_batch / max(sizes.mean(), 1)), 1)
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), bucket):
+        rows = order[start : start + bucket]
+        batches += [rows[group] for group in batches_by_length(sizes[rows], tokens_per_batch)]
+    return [batches[i] for i in rng.permutation(len(batches))]

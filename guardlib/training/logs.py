@@ -1,0 +1,44 @@
+"""What a run leaves to be read: ``history.csv`` (a row per validation), ``steps.csv``, TensorBoard events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
+
+
+class RunLog:
+    """Writes both tables anew at each validation, so that they are whole whenever a run stops."""
+
+    def __init__(self, folder: Path, history: list[dict], steps: list[dict]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._history, self._steps = list(history), list(steps)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=steps[-1]["step"] + 1 if steps else None)
+
+    def step(self, row: dict) -> None:
+        """Log one optimizer step."""
+        self._steps.append(row)
+        self._scalars("step", row)
+
+    def validation(self, row: dict) -> None:
+        """Log one validation."""
+        self._history.append(row)
+        self._scalars("validation", row)
+        self._write()
+
+    def _scalars(self, prefix: str, row: dict) -> None:
+        for name, value in row.items():
+            if name not in ("step", "tokens"):
+                self._writer.add_scalar(f"{prefix}/{name}", value, row["step"])
+
+    def _write(self) -> None:
+        pd.DataFrame(self._history).to_csv(self._folder / "history.csv", index=False)
+        pd.DataFrame(self._steps).to_csv(self._folder / "steps.csv", index=False)
+
+    def close(self) -> pd.DataFrame:
+        """Write the tables, close TensorBoard, return the history."""
+        self._write()
+        self._writer.close()
+        return pd.DataFrame(self._history)

@@ -1,0 +1,70 @@
+"""The losses of the dual-branch model, each a small function.
+
+Legend: B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from guardlib.model.dual_branch import DualOutput
+
+
+class Losses(NamedTuple):
+    """Scalars: ``total`` is the weighted sum that is minimised, the others are unweighted parts."""
+
+    total: Tensor
+    fast: Tensor
+    deep: Tensor
+    router: Tensor
+    balance: Tensor
+
+
+def focal_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Mean of ``−α (1 − p)^γ log p`` over the true class (Lin et al. 2017, arXiv 1708.02002, eq. 5), one α for all.
+
+    With γ = 0 and α = 1 it is cross entropy. Computed in float32.
+    """
+    log_p = F.log_softmax(logits_BK.float(), dim=-1).gather(1, labels_B[:, None]).squeeze(1)
+    return (-alpha * (1 - log_p.exp()).pow(gamma) * log_p).mean()
+
+
+def deferral_target(fast_logits_BK: Tensor, deep_logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """What going deep would gain: probability of the true class, deep minus fast, mapped from [−1, 1] to [0, 1] → [B].
+
+    A graded target, because on training texts outright errors that deep repairs are too rare to learn from.
+    """
+    fast = F.softmax(fast_logits_BK.detach().float(), dim=-1).gather(1, labels_B[:, None]).squeeze(1)
+    deep = F.softmax(deep_logits_BK.detach().float(), dim=-1).gather(1, labels_B[:, None]).squeeze(1)
+    return (deep - fast + 1) / 2
+
+
+def router_loss(router_logit_B: Tensor, target_B: Tensor) -> Tensor:
+    """Binary cross entropy between the routing logit and the graded deferral target, less the target's own entropy.
+
+    Subtracting the entropy changes no gradient and makes 0 the perfect score.
+    """
+    entropy = F.binary_cross_entropy(target_B, target_B)
+    return F.binary_cross_entropy_with_logits(router_logit_B.float(), target_B) - entropy
+
+
+def total_loss(
+    output: DualOutput, labels_B: Tensor, *, alpha: float, gamma: float, router_weight: float, balance_weight: float
+) -> Losses:
+    """Focal loss of both branches + router loss + expert balance loss. Labels int64 [B]."""
+    fast = focal_loss(output.fast_logits, labels_B, alpha, gamma)
+    deep = focal_loss(output.deep_logits, labels_B, alpha, gamma)
+    target = deferral_target(output.fast_logits, output.deep_logits, labels_B)
+    router = router_loss(output.router_logit, target)
+    balance = output.balance_loss.float()
+    total = fast + deep + router_weight * router + balance_weight * balance
+    return Losses(total, fast.detach(), deep.detach(), router.detach(), balance.detach())
+
+
+def is_finite(losses: Losses) -> bool:
+    """Whether the total can be stepped on."""
+    return bool(torch.isfinite(losses.total))

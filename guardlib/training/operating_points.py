@@ -1,0 +1,131 @@
+"""What validation settles after (roughly: during) training: temperatures, routing threshold, decision thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from guardlib.config import Profile
+from guardlib.evaluation.calibration import calibrate_router, fit_temperature, threshold_at_fpr
+from guardlib.labels import NUM_CLASSES, SCORE_COLUMNS, Label
+from guardlib.model.build import Guardrail, save_guardrail
+from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
+from guardlib.text.reading import worst_window
+
+
+def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Calibration:
+    """Fit every operating point on validation scores; ``labels`` [N] are those of the texts.
+
+    The routing threshold is the mission's fixed one (a probability) where ``model.router_threshold`` is set, otherwise
+    the quantile that sends ``model.deep_budget`` of the texts deep.
+    """
+    fast = _deciding(scores, scores.fast_logits)
+    deep = _deciding(scores, scores.deep_logits)
+    if profile.model.router_threshold is not None:
+        share = profile.model.router_threshold
+        router_threshold = float(np.log(share) - np.log1p(-share))
+    else:
+        router_threshold = calibrate_router(scores.router[fast], profile.model.deep_budget)
+    calibration = Calibration(
+        fast_temperature=fit_temperature(scores.fast_logits[fast], labels),
+        deep_temperature=fit_temperature(scores.deep_logits[deep], labels),
+        router_threshold=router_threshold,
+    )
+    attack = 1 - decide(scores, calibration).probabilities[:, Label.BENIGN].astype(np.float64)
+    at_fpr = threshold_at_fpr(attack.clip(0, 1), labels, profile.evaluation.target_fpr)
+    return Calibration(
+        calibration.fast_temperature, calibration.deep_temperature, calibration.router_threshold, 0.5, at_fpr
+    )
+
+
+def _deciding(scores: WindowScores, logits: np.ndarray) -> np.ndarray:
+    """Index of each text's worst window by ``logits`` [W, K] → [N]."""
+    return worst_window(scores.windows, 1 - softmax(logits)[:, Label.BENIGN], scores.texts)
+
+
+def monitor(scores: WindowScores, labels: np.ndarray, profile: Profile) -> dict[str, float]:
+    """Validation figures of one moment of training.
+
+    The routing threshold is set on one half of the texts and the deep share measured on the other, so that a router
+    which sends everything the same way shows as a share of 0 or 1.
+    """
+    fast, deep = _deciding(scores, scores.fast_logits), _deciding(scores, scores.deep_logits)
+    router = scores.router[fast]
+    threshold = calibrate_router(router[::2], profile.model.deep_budget)
+    goes_deep = router >= threshold
+    fast_right = scores.fast_logits[fast].argmax(-1) == labels
+    deep_right = scores.deep_logits[deep].argmax(-1) == labels
+    rows = np.arange(len(labels))
+    losses = [
+        -np.log(softmax(logits[chosen])[rows, labels].clip(1e-9)).mean()
+        for logits, chosen in ((scores.fast_logits, fast), (scores.deep_logits, deep))
+    ]
+    return {
+        "val_loss": float(np.mean(losses)),
+        "val_accuracy_fast": float(fast_right.mean()),
+        "val_accuracy_deep": float(deep_right.mean()),
+        "val_accuracy_routed": float(np.where(goes_deep, deep_right, fast_right).mean()),
+        "deep_share": float(goes_deep[1::2].mean()),
+        "router_std": float(router.std()),
+    }
+
+
+def score_frame(frame: pd.DataFrame, scores: WindowScores, calibration: Calibration, split: str) -> pd.DataFrame:
+    """Score rows of a split, with the probabilities of both branches and the router's logit for later analysis."""
+    routed, fast, deep = (decide(scores, calibration, route) for route in ("router", "fast", "deep"))
+    attack = 1 - routed.probabilities[:, Label.BENIGN]
+    flagged = attack >= calibration.threshold
+    rows = pd.DataFrame(
+        {
+            "benchmark": split,
+            "system": "guard",
+            "example_id": [f"{split}/{index}" for index in range(len(frame))],
+            "label": frame["label"].to_numpy(np.int64),
+            "family": frame["family"].to_numpy(),
+            "variant": frame["source"].to_numpy(),
+            "score": attack,
+            "predicted": np.where(flagged, 1 + routed.probabilities[:, 1:].argmax(-1), 0),
+            "route": routed.route,
+            "seconds": scores.seconds / max(len(frame), 1),
+        }
+    )[list(SCORE_COLUMNS)]
+    for prefix, part in (("p", routed), ("p_fast", fast), ("p_deep", deep)):
+        for label in range(NUM_CLASSES):
+            rows[f"{prefix}_{label}"] = part.probabilities[:, label]
+    rows["router"] = scores.router[routed.window]
+    rows["lang"], rows["source"] = frame["lang"].to_numpy(), frame["source"].to_numpy()
+    return rows
+
+
+def finish_training(
+    guardrail: Guardrail, validation: pd.DataFrame, profile: Profile, folder: Path
+) -> tuple[Guardrail, pd.DataFrame]:
+    """Calibrate a trained guardrail on the whole validation split, save it, and remove the checkpoints it came from.
+
+    Returns:
+        The calibrated guardrail and its validation score rows.
+    """
+    scores = score_windows(
+        guardrail.model,
+        guardrail.reader,
+        validation["text"].tolist(),
+        profile.evaluation.tokens_per_batch,
+        "validation",
+    )
+    calibration = calibrate(scores, validation["label"].to_numpy(np.int64), profile)
+    calibrated = dataclasses.replace(guardrail, calibration=calibration)
+    save_guardrail(calibrated, folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the model is on disk; these are far larger
+    return calibrated, score_frame(validation, scores, calibration, "validation")
+
+
+def score_split(guardrail: Guardrail, frame: pd.DataFrame, split: str, profile: Profile) -> pd.DataFrame:
+    """Score rows of another split at the settled operating points."""
+    scores = score_windows(
+        guardrail.model, guardrail.reader, frame["text"].tolist(), profile.evaluation.tokens_per_batch, split
+    )
+    return score_frame(frame, scores, guardrail.calibration, split)

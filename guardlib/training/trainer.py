@@ -1,0 +1,344 @@
+"""The training loop.
+
+Progress is counted in tokens, not steps: the schedule, the validations and the budget are the same whatever the lengths
+in a batch. Everything needed to go on after a crash is in ``checkpoints/last.safetensors``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from guardlib.config import ConfigError, Profile, TrainingConfig
+from guardlib.evaluation.routing import check_collapse
+from guardlib.model.dual_branch import DualBranchModel, load_weights
+from guardlib.model.inference import score_windows
+from guardlib.text.reading import Reader
+from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from guardlib.training.examples import Epoch, TrainingBatch
+from guardlib.training.logs import RunLog
+from guardlib.training.losses import Losses, is_finite, total_loss
+from guardlib.training.operating_points import monitor
+
+_LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
+_LOG_EVERY = 10  # steps between rows of steps.csv
+_PRETRAINED = ("stem.", "deep.layers.", ".word.", ".position.", "embeddings.norm")  # parts of parameter names
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stood."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; everything here is JSON and goes into the checkpoint."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # next batch of the epoch
+    tokens: int = 0
+    validations: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    bad_validations: int = 0
+    history: list[dict] = field(default_factory=list)
+    steps: list[dict] = field(default_factory=list)
+    recent: list[list[float]] = field(default_factory=list)  # losses of each batch since the last validation
+
+
+def pick_device() -> torch.device:
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(choice: str, device: torch.device) -> torch.dtype:
+    """``auto`` → bfloat16 where the hardware multiplies it, else float32 (emulated bfloat16 is twenty times slower)."""
+    if choice == "auto":
+        native = (
+            torch.cuda.is_bf16_supported()
+            if device.type == "cuda"
+            else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+        return torch.bfloat16 if native else torch.float32
+    if choice not in ("float32", "bfloat16"):
+        raise ConfigError(f"training.precision is {choice!r}; expected auto, float32 or bfloat16")
+    return getattr(torch, choice)
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """Factor on the learning rate at ``progress`` in [0, 1]: linear rise to 1 over ``warmup``, linear fall to 0."""
+    if progress < warmup:
+        return progress / warmup
+    return max(1 - (progress - warmup) / max(1 - warmup, 1e-9), 0.0)
+
+
+def make_optimizer(model: DualBranchModel, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW with a rate for pretrained and one for new parts; no decay on vectors (biases, norms) and embeddings."""
+    warm = model.config.backbone != "none"
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        pretrained = warm and any(part in name for part in _PRETRAINED)
+        rate = config.backbone_learning_rate if pretrained and ".gate." not in name else config.learning_rate
+        decay = 0.0 if parameter.ndim < 2 or "embed" in name.rsplit(".", 2)[0] else config.weight_decay
+        group = groups.setdefault((rate, decay), {"params": [], "names": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    for group in groups.values():
+        group["base_lr"] = group["lr"]
+    return torch.optim.AdamW(list(groups.values()), betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+
+def train(
+    model: DualBranchModel,
+    reader: Reader,
+    train_frame: pd.DataFrame,
+    validation_frame: pd.DataFrame,
+    profile: Profile,
+    folder: Path,
+    progress_bar: bool = True,
+) -> pd.DataFrame:
+    """Train ``model`` in place, leave it with its best validated weights, return the history (a row per validation).
+
+    Writes ``history.csv``, ``steps.csv``, TensorBoard events and ``checkpoints/`` into ``folder``.
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite (names step and batch rows; the last checkpoint is good),
+            or no rows to train or validate on.
+        RouterCollapse: at the end, if the router sends (nearly) all texts one way.
+        CheckpointError: the checkpoint found there is damaged or of another run, or none can be written.
+    """
+    return _Run(model, reader, train_frame, validation_frame, profile, folder, progress_bar).run()
+
+
+class _Run:
+    """State of one call of :func:`train`."""
+
+    def __init__(self, model, reader, train_frame, validation_frame, profile, folder: Path, progress_bar: bool) -> None:
+        self.profile, self.config = profile, profile.training
+        self.device = pick_device()
+        self.dtype = pick_precision(self.config.precision, self.device)
+        self.model = model.to(self.device)
+        self.reader, self.train_frame = reader, train_frame
+        if not len(train_frame) or not len(validation_frame):
+            raise TrainingError(
+                f"{len(train_frame)} training rows and {len(validation_frame)} validation rows; expected some of each: "
+                "run python run_all.py --only 01 --force"
+            )
+        rows = self.config.validation_rows
+        self.validation = (
+            validation_frame.sample(min(rows, len(validation_frame)), random_state=profile.seed)
+            if rows
+            else validation_frame
+        )
+        self.optimizer = make_optimizer(model, self.config)
+        self.last = folder / "checkpoints" / "last.safetensors"
+        self.best = folder / "checkpoints" / "best.safetensors"
+        self.identity = run_identity(profile, train_frame) | {"vocabulary": reader.tokenizer.fingerprint()}
+        self.state = Progress()
+        torch.manual_seed(profile.seed)
+        if self.config.resume and self.last.is_file():
+            saved = load_checkpoint(self.last, self.model, self.optimizer, self.identity)
+            self.state = Progress(**saved["progress"])
+            print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
+        self.log = RunLog(folder, self.state.history, self.state.steps)
+        self.epoch = self._make_epoch()
+        per_epoch = self.epoch.tokens
+        self.total_tokens = min(per_epoch * self.config.epochs, self.config.max_train_tokens or math.inf)
+        self.bar = tqdm(
+            total=int(self.total_tokens),
+            initial=self.state.tokens,
+            unit="tok",
+            unit_scale=True,
+            desc="training",
+            disable=not progress_bar,
+            mininterval=5,
+        )
+        self.recent = [Losses(*torch.tensor(row, device=self.device)) for row in self.state.recent]
+        self.deep_share = self.state.history[-1]["deep_share"] if self.state.history else math.nan
+        self.expert_load = torch.zeros(self.profile.model.num_experts)
+
+    def _make_epoch(self) -> Epoch:
+        return Epoch(
+            self.train_frame,
+            self.reader,
+            seed=self.profile.seed,
+            epoch=self.state.epoch,
+            tokens_per_batch=self.config.tokens_per_batch,
+            raw_share=self.config.raw_share,
+        )
+
+    def run(self) -> pd.DataFrame:
+        self.model.train()
+        self.clock = time.perf_counter()
+        with self.bar:
+            while not self._finished():
+                self._step()
+                if self._validation_due():
+                    self._validate()
+                if self.state.step % self.config.checkpoint_every == 0:
+                    self._checkpoint()
+        if self.best.is_file():
+            load_weights(self.model, load_file(self.best), str(self.best))
+        history = self.log.close()
+        self.model.eval()
+        final = history.iloc[-1]
+        check_collapse(float(final["deep_share"]), router_std=float(final["router_std"]))
+        return history
+
+    def _finished(self) -> bool:
+        patience = self.config.patience
+        if patience and self.state.bad_validations >= patience:
+            return True
+        return self.state.epoch >= self.config.epochs or self.state.tokens >= self.total_tokens
+
+    def _step(self) -> None:
+        """One optimizer step over ``accumulate`` batches."""
+        factor = schedule(self.state.tokens / self.total_tokens, self.config.warmup_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        for _ in range(self.config.accumulate):
+            batch = self.epoch[self.state.batch]
+            losses = self._backward(batch)
+            self.recent.append(Losses(*(part.detach() for part in losses)))
+            self.state.tokens += batch.tokens
+            self.bar.update(batch.tokens)
+            self._advance()
+            if self.state.epoch >= self.config.epochs:
+                break
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if not norm.isfinite():  # one step on it would poison the weights, and the next checkpoint with them
+            self._stop("gradient norm", float(norm), batch)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        if self.state.step % _LOG_EVERY == 0:
+            self._log_step(factor)
+
+    def _backward(self, batch: TrainingBatch) -> Losses:
+        inputs = [
+            torch.from_numpy(array).to(self.device)
+            for array in (batch.inputs.input_ids, batch.inputs.char_ids, batch.inputs.attention_mask)
+        ]
+        labels = torch.from_numpy(batch.labels).to(self.device)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            output = self.model(*inputs)
+        config = self.config
+        losses = total_loss(
+            output,
+            labels,
+            alpha=config.focal_alpha,
+            gamma=config.focal_gamma,
+            router_weight=config.router_loss_weight,
+            balance_weight=config.balance_loss_weight,
+        )
+        if not is_finite(losses):
+            self._stop("loss", losses.total.item(), batch)
+        (losses.total / config.accumulate).backward()
+        self.expert_load = output.expert_load.detach().mean(0).cpu()
+        return losses
+
+    def _stop(self, what: str, value: float, batch: TrainingBatch) -> NoReturn:
+        raise TrainingError(
+            f"{what} is {value} at step {self.state.step} on training rows {batch.rows[:8].tolist()}…; "
+            f"last good checkpoint: {self.last if self.last.is_file() else 'none yet'}. "
+            "Lower training.backbone_learning_rate and run again"
+        )
+
+    def _advance(self) -> None:
+        self.state.batch += 1
+        if self.state.batch >= len(self.epoch):
+            self.state.batch = 0
+            self.state.epoch += 1
+            if self.state.epoch < self.config.epochs:
+                self.epoch = self._make_epoch()
+
+    def _validation_due(self) -> bool:
+        share = self.state.tokens / self.total_tokens
+        return self._finished() or share * self.config.validations >= self.state.validations + 1
+
+    def _elapsed(self) -> float:
+        now = time.perf_counter()
+        self.state.seconds += now - self.clock
+        self.clock = now
+        return self.state.seconds
+
+    def _validate(self) -> None:
+        seconds = self._elapsed()
+        scores = score_windows(
+            self.model, self.reader, self.validation["text"].tolist(), self.profile.evaluation.tokens_per_batch
+        )
+        figures = monitor(scores, self.validation["label"].to_numpy(np.int64), self.profile)
+        self.clock = time.perf_counter()  # throughput is that of training alone
+        self.state.validations += 1
+        self.deep_share = figures["deep_share"]
+        row = {"step": self.state.step, "epoch": self._epochs_done(), "tokens": self.state.tokens}
+        row |= self._mean_losses() | figures
+        row |= {f"expert_load_{i}": float(load) for i, load in enumerate(self.expert_load)}
+        row |= {
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "tokens_per_second": self.state.tokens / max(seconds, 1e-9),
+        }
+        self.state.history.append(row)
+        self.log.validation(row)
+        if figures["val_loss"] < self.state.best_loss:
+            self.state.best_loss, self.state.bad_validations = figures["val_loss"], 0
+            save_weights(self.best, self.model)
+        else:
+            self.state.bad_validations += 1
+
+    def _epochs_done(self) -> float:
+        return round(self.state.epoch + self.state.batch / max(len(self.epoch), 1), 3)
+
+    def _mean_losses(self) -> dict[str, float]:
+        means = [float(torch.stack(part).mean()) for part in zip(*self.recent, strict=True)] or [math.nan] * 5
+        self.recent.clear()
+        return dict(zip(("train_loss", *_LOSS_COLUMNS), means, strict=True))
+
+    def _log_step(self, factor: float) -> None:
+        last = self.recent[-1] if self.recent else None
+        if last is None:
+            return
+        row = {"step": self.state.step, "tokens": self.state.tokens}
+        row |= {name: float(value) for name, value in zip(("loss", *_LOSS_COLUMNS), last, strict=True)}
+        row |= {"learning_rate": self.config.learning_rate * factor, "deep_share": self.deep_share}
+        self.state.steps.append(row)
+        self.log.step(row)
+        split = "routing not measured yet"
+        if self.state.history:
+            accuracy = self.state.history[-1]["val_accuracy_routed"]
+            split = f"accuracy {accuracy:.3f}, fast {1 - self.deep_share:.0%} / deep {self.deep_share:.0%}"
+        self.bar.set_postfix_str(f"loss {row['loss']:.3f}, {split}", refresh=False)
+
+    def _checkpoint(self) -> None:
+        self._elapsed()
+        self.state.recent = [[float(part) for part in losses] for losses in self.recent]
+        state = {"identity": self.identity, "progress": dataclasses.asdict(self.state)}
+        save_checkpoint(self.last, self.model, self.optimizer, state)
+
+
+def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
+    """What a checkpoint must agree on to be resumed: model and training settings, seed, training data."""
+    settings = profile.to_dict()
+    training = {k: v for k, v in settings["training"].items() if k not in ("resume", "checkpoint_every")}
+    rows = hashlib.sha256()
+    for text, label in zip(frame["text"], frame["label"], strict=True):
+        rows.update(text.encode("utf-8", "surrogatepass") + b"\0%d\n" % label)
+    return {
+        "model": json.dumps(settings["model"], sort_keys=True),
+        "training": json.dumps(training, sort_keys=True),
+        "seed": str(profile.seed),
+        "training data": rows.hexdigest()[:16],
+    }

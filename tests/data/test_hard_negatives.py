@@ -1,0 +1,56 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames
+from guardlib.data.hard_negatives import DISTINCT_3, diversity, generate
+from guardlib.data.records import fold
+from guardlib.labels import RECORD_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def many() -> pd.DataFrame:
+    return generate(1500, np.random.default_rng(0))
+
+
+def test_diversity_is_kept(many):
+    measured = diversity(many)
+    assert measured["distinct_3"] >= DISTINCT_3 == 0.5
+    assert measured["near_duplicate_rate"] <= 0.05
+    assert measured["rows"] > 800
+
+
+def test_rows_are_benign_records_in_many_languages(many):
+    assert tuple(many.columns) == RECORD_COLUMNS
+    assert set(many["label"]) == {0}
+    assert many["lang"].nunique() >= 10
+    assert many["text"].map(fold).is_unique
+
+
+def test_each_row_holds_a_hand_written_sentence_and_none_that_is_held_out(many):
+    seeds = [fold(text)[:25] for text in corpus_frames(held_out=False)["hard_negatives"]["text"]]
+    folded = many["text"].map(fold)
+    assert sum(any(seed in text for seed in seeds) for text in folded) > 0.9 * len(many)  # the rest has a planted typo
+    held = [fold(text) for text in corpus_benchmark_frames()["hard_negatives"]["text"] if len(text) > 25]
+    assert not any(seed in text for seed in held for text in folded)
+
+
+def test_same_generator_same_rows():
+    first, second = (generate(40, np.random.default_rng(5)) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert len(first) == 40
+    assert generate(0, np.random.default_rng(0)).empty
+
+
+def test_few_sentences_give_few_rows_rather_than_repetition():
+    seeds = corpus_frames(held_out=False)["hard_negatives"].head(5)
+    few = generate(10_000, np.random.default_rng(0), seeds)
+    assert 0 < len(few) < 500
+    assert diversity(few)["distinct_3"] >= DISTINCT_3
+
+
+def test_diversity_tells_repetition():
+    text = "ignore the previous draft and send the new one to the printer today"
+    repeated = pd.DataFrame({"text": [f"{text} {number}" for number in range(20)]})
+    assert diversity(repeated)["distinct_3"] < 0.2
+    assert diversity(repeated)["near_duplicate_rate"] == pytest.approx(0.95)

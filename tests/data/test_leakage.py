@@ -1,0 +1,102 @@
+import base64
+import codecs
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from guardlib.data.attacks import ATTACKS, apply
+from guardlib.data.leakage import LEAK_COLUMNS, LeakFinder, decoded_forms, find_leaks
+
+GOAL = "Write a step-by-step tutorial that explains how the old lighthouse keeper repaired the lamp in the storm"
+BENCHMARKS = pd.DataFrame(
+    {
+        "benchmark": ["lighthouse", "capital", "german"],
+        "example_id": ["l/0", "c/0", "g/0"],
+        "text": [GOAL, "What is the capital city of Kyrgyzstan, please?", "Wie viele Brücken führen in Köln über den Rhein?"],
+    }
+)
+INNOCENT = [
+    "What is the capital of France?",
+    "The old lighthouse was sold in spring.",
+    "aGVsbG8gd29ybGQsIHRoaXMgaXMgc29tZXRoaW5nIGVsc2U=",
+    "Explain why the sky is blue in the morning and red in the evening, with a short example for children.",
+    "a" * 3000,
+    "x",
+]
+
+
+def leaks(*texts):
+    return find_leaks(pd.DataFrame({"text": [*INNOCENT, *texts]}), BENCHMARKS)
+
+
+def test_innocent_rows_do_not_leak():
+    found = leaks()
+    assert found.empty and tuple(found.columns) == LEAK_COLUMNS
+
+
+def test_a_planted_copy_is_exact_whatever_its_case_and_spacing():
+    found = leaks(GOAL.upper().replace(" ", "\n "))
+    assert found[["row", "example_id", "kind"]].values.tolist() == [[len(INNOCENT), "l/0", "exact"]]
+
+
+@pytest.mark.parametrize("text", [GOAL.replace("old", "odd"), "Hi! " + GOAL, GOAL + " again.", GOAL[:-4]])
+def test_a_planted_near_copy_is_near(text):
+    found = leaks(text)
+    assert found["kind"].tolist() == ["near"] and found["benchmark"].tolist() == ["lighthouse"]
+    assert 0.8 <= found["similarity"].iat[0] < 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(GOAL.encode()).decode(),
+        base64.b64encode((GOAL + "!!").encode()).decode(),
+        f"Decode this and act on it: {base64.b64encode(GOAL.encode()).decode()} Thanks.",
+        GOAL.encode().hex(),
+        codecs.encode(GOAL, "rot13"),
+        base64.b64encode("Wie viele Brücken führen in Köln über den Rhein?".encode()).decode(),
+    ],
+    ids=["base64", "base64 of a near copy", "base64 inside a sentence", "hex", "rot13", "base64 of another row"],
+)
+def test_a_planted_encoded_copy_is_decoded(text):
+    assert leaks(text)["kind"].tolist() == ["decoded"]
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ATTACKS.items() if entry.inverse])
+@pytest.mark.parametrize("text", [GOAL, GOAL.replace("old", "odd")], ids=["copy", "near copy"])
+def test_every_invertible_attack_is_seen_through_from_both_sides(name, text):
+    hidden = apply(name, text, np.random.default_rng(3))
+    assert len(leaks(hidden)) == 1, "an encoded training row"
+    encoded = BENCHMARKS.assign(text=[apply(name, row, np.random.default_rng(4)) for row in BENCHMARKS["text"]])
+    assert len(find_leaks(pd.DataFrame({"text": [*INNOCENT, text]}), encoded)) == 1, "an encoded benchmark row"
+
+
+def test_padding_with_repetition_hides_nothing():
+    assert leaks(GOAL + " " + "z" * 1500)["kind"].tolist() == ["near"]
+
+
+def test_rows_are_positions_and_each_is_reported_once():
+    frame = pd.DataFrame({"text": [GOAL, "fine text that nobody tests", GOAL, GOAL[:-4]]}, index=[7, 7, 9, 1])
+    found = find_leaks(frame, BENCHMARKS)
+    assert found["row"].tolist() == [0, 2, 3]
+    assert found["kind"].tolist() == ["exact", "exact", "near"]
+
+
+def test_a_finder_asked_twice_answers_the_same():
+    finder = LeakFinder(BENCHMARKS)
+    frame = pd.DataFrame({"text": [GOAL, *INNOCENT, GOAL[:-4]]})
+    first = finder.find(frame)
+    pd.testing.assert_frame_equal(first, finder.find(frame))
+    assert finder.find(frame.iloc[::-1])["row"].tolist() == [0, len(frame) - 1]
+
+
+def test_empty_sides_are_no_error():
+    empty = pd.DataFrame({"text": []})
+    assert find_leaks(empty, BENCHMARKS).empty
+    assert find_leaks(pd.DataFrame({"text": INNOCENT}), BENCHMARKS.iloc[:0]).empty
+
+
+def test_decoded_forms_never_hold_the_text_itself():
+    assert "what is it, really?" not in decoded_forms("What is it, really?")
+    assert decoded_forms("") == []

@@ -1,0 +1,66 @@
+import socket
+import threading
+import time
+
+import pytest
+
+from guardlib.data import loading
+from guardlib.data.loading import check_mirror, read_dataset
+from guardlib.data.records import SourceError
+
+from .mirrors import add_dataset, github_rows
+
+WHY_NO_HUB = loading.why_no_hub  # before the fixture that keeps tests offline replaces it
+
+
+def test_a_mirror_must_be_one(tmp_path):
+    assert check_mirror(None) is None and check_mirror("") is None
+    with pytest.raises(SourceError, match="is not a folder; set GUARDLIB_DATA"):
+        check_mirror(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match=r"not a mirror; set GUARDLIB_DATA.*HF_TOKEN.*built-in corpus"):
+        check_mirror(tmp_path)
+    add_dataset(tmp_path, "github/x", {"train": github_rows(("a", 0, "benign", ""))})
+    assert check_mirror(str(tmp_path)) == tmp_path
+
+
+def test_reading_a_mirror_keeps_values_as_they_are_and_writes_nothing_into_it(tmp_path):
+    add_dataset(tmp_path, "github/x", {"train": github_rows(("a", 0, "benign", ""), (" ", 1, "jailbreak", "s"))})
+    before = sorted(tmp_path.rglob("*"))
+    raw = read_dataset("github/x", None, tmp_path, on_hub=False)
+    assert raw.origin == "mirror" and raw.splits["train"]["text"].tolist() == ["a", " "]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_changed_mirror_is_read_anew(tmp_path):
+    for text in ("first", "second"):
+        add_dataset(tmp_path, "github/x", {"train": github_rows((text, 0, "benign", ""))})
+        assert read_dataset("github/x", None, tmp_path, on_hub=False).splits["train"]["text"].tolist() == [text]
+
+
+def test_what_cannot_be_had_is_one_line(tmp_path):
+    with pytest.raises(SourceError, match="no mirror given, and the Hub does not have it"):
+        read_dataset("github/x", None, None, on_hub=False)
+    with pytest.raises(SourceError, match="deepset/prompt-injections: no mirror given, and the tests stay offline"):
+        read_dataset("deepset/prompt-injections", None, None, on_hub=True)
+
+
+def test_the_offline_switch_of_the_hub_is_obeyed(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    WHY_NO_HUB.cache_clear()
+    assert WHY_NO_HUB() == "HF_HUB_OFFLINE is set"
+    WHY_NO_HUB.cache_clear()
+
+
+def test_a_hub_that_never_answers_costs_seconds_not_minutes(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(loading, "PROBE_SECONDS", 0.3)
+        WHY_NO_HUB.cache_clear()
+        start = time.perf_counter()
+        assert "127.0.0.1" in WHY_NO_HUB()
+        assert time.perf_counter() - start < 2
+        assert WHY_NO_HUB() and WHY_NO_HUB.cache_info().hits == 1, "asked once per run"
+    WHY_NO_HUB.cache_clear()
+    assert threading.active_count() < 50

@@ -1,0 +1,169 @@
+"""Each metric against scikit-learn, statsmodels or a plain count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+from guardlib.evaluation import metrics
+from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES
+
+from .rows import scored
+
+
+@given(
+    st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95, 0.99])
+)
+def test_wilson_is_that_of_statsmodels(counts, confidence):
+    hits, n = counts
+    low, high = metrics.wilson(hits, n, confidence)
+    assert (low, high) == pytest.approx(proportion_confint(hits, n, 1 - confidence, method="wilson"), abs=1e-12)
+    assert 0 <= low <= hits / n <= high <= 1
+
+
+def test_wilson_of_nothing_is_nan_and_nonsense_is_refused():
+    low, high = metrics.wilson([0, 5], [0, 10])
+    assert np.isnan([low[0], high[0]]).all()
+    assert np.isfinite([low[1], high[1]]).all()
+    with pytest.raises(ValueError, match="between 0 and n"):
+        metrics.wilson(3, 2)
+    with pytest.raises(ValueError, match=r"confidence is 95"):
+        metrics.wilson(1, 2, confidence=95)
+
+
+def test_rates_are_plain_counts():
+    rows = scored()
+    table = metrics.rates(rows)
+    assert table["n"].sum() == len(rows)
+    for rate in table.itertuples():
+        part = rows[(rows.benchmark == rate.benchmark) & (rows.variant == rate.variant) & (rows.system == rate.system)]
+        part = part[(part.label > 0) == (rate.metric == "tpr")]
+        assert (rate.n, rate.hits) == (len(part), (part.predicted > 0).sum())
+        assert rate.low <= rate.rate <= rate.high
+
+
+def test_headline_agrees_with_scikit_learn():
+    rows = scored(harmful=10)
+    usual = rows[rows.family != HARMFUL_REQUEST]
+    for line in metrics.headline(rows).itertuples():
+        part = usual[(usual.benchmark == line.benchmark) & (usual.system == line.system)]
+        truth, flagged = part.label > 0, part.predicted > 0
+        (tn, fp), (fn, tp) = confusion_matrix(truth, flagged)
+        assert line.accuracy == pytest.approx(accuracy_score(truth, flagged))
+        assert (line.tpr, line.fpr) == pytest.approx((tp / (tp + fn), fp / (fp + tn)))
+        assert (line.n, line.n_pos, line.n_neg) == (len(part), tp + fn, fp + tn)
+        assert (line.fpr_low, line.fpr_high) == pytest.approx(proportion_confint(fp, fp + tn, method="wilson"))
+
+
+def test_headline_of_benign_rows_alone_has_no_detection_rate():
+    rows = scored()
+    line = metrics.headline(rows[rows.label == 0]).iloc[0]
+    assert line.n_pos == 0
+    assert np.isnan(line.tpr)
+    assert line.accuracy == pytest.approx(1 - line.fpr)
+
+
+def test_harmful_requests_are_apart():
+    rows = scored(harmful=40)
+    apart = metrics.harmful_requests(rows)
+    assert apart["n"].tolist() == [40, 40]
+    assert apart["benchmark"].unique().tolist() == ["first"]
+    turned = rows.assign(predicted=rows.predicted.where(rows.family != HARMFUL_REQUEST, 0))
+    for metric in (metrics.headline, metrics.rates, metrics.confusion, metrics.calibration_error):
+        pd.testing.assert_frame_equal(metric(rows), metric(turned))
+
+
+def test_matched_detection_has_both_rates_and_newcombe():
+    rows = scored()
+    lonely = rows[(rows.variant == "a") | (rows.label > 0)]  # variant b loses its benign rows
+    table = metrics.matched_detection(lonely)
+    assert set(table["variant"]) == {"a"}
+    for line in metrics.matched_detection(rows).itertuples():
+        caught, wrong = round(line.tpr * line.n_pos), round(line.fpr * line.n_neg)
+        expected = confint_proportions_2indep(caught, line.n_pos, wrong, line.n_neg, method="newcomb", compare="diff")
+        assert (line.informedness_low, line.informedness_high) == pytest.approx(expected, abs=1e-9)
+
+
+def test_confusion_agrees_with_scikit_learn():
+    rows = scored()
+    table = metrics.confusion(rows)
+    for system, part in rows.groupby("system"):
+        cells = table[table.system == system].pivot(index="label", columns="predicted", values="n")
+        cells = cells.loc[list(LABEL_NAMES), list(LABEL_NAMES)].to_numpy()
+        assert (cells == confusion_matrix(part.label, part.predicted, labels=range(4))).all()
+    assert table.groupby(["system", "label"])["share"].sum().to_numpy() == pytest.approx(1.0)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_that_of_statsmodels(b, c):
+    expected = contingency_tables.mcnemar([[7, b], [c, 5]], exact=True).pvalue
+    assert metrics.mcnemar(b, c) == pytest.approx(expected if b + c else 1.0)
+
+
+def test_compare_counts_pairs():
+    rows = scored()
+    table = metrics.compare(rows, "one", "two").set_index("benchmark")
+    assert table.loc["all", "n"] == len(rows) / 2
+    right = rows.assign(right=(rows.label > 0) == (rows.predicted > 0)).pivot(
+        index=["benchmark", "example_id"], columns="system", values="right"
+    )
+    expected = contingency_tables.mcnemar(pd.crosstab(right["one"], right["two"]), exact=True).pvalue
+    assert table.loc["all", "p_value"] == pytest.approx(expected)
+    assert table.loc["all", "difference"] == pytest.approx(right["one"].mean() - right["two"].mean())
+    assert table.loc["first", "only_system_right"] == (right.loc["first", "one"] & ~right.loc["first", "two"]).sum()
+
+
+def test_compare_does_not_depend_on_row_order():
+    rows = scored()
+    shuffled = rows.sample(frac=1, random_state=0)
+    columns = ["benchmark", "p_value", "difference"]
+    usual = metrics.compare(rows, "one", "two")[columns].set_index("benchmark")
+    pd.testing.assert_frame_equal(
+        metrics.compare(shuffled, "one", "two")[columns].set_index("benchmark").loc[usual.index], usual
+    )
+
+
+def test_compare_refuses_unpaired_rows():
+    rows = scored()
+    with pytest.raises(ValueError, match="not of the same examples"):
+        metrics.compare(rows.iloc[1:], "one", "two")
+    with pytest.raises(ValueError, match="'three' has no score rows; there are one, two"):
+        metrics.compare(rows, "one", "three")
+
+
+def test_at_threshold_moves_every_metric():
+    rows = scored()
+    assert (metrics.headline(metrics.at_threshold(rows, 0.0))["tpr"] == 1).all()
+    assert (metrics.headline(metrics.at_threshold(rows, 1.01))["fpr"] == 0).all()
+    same = metrics.headline(metrics.at_threshold(rows, 0.5))
+    pd.testing.assert_frame_equal(same, metrics.headline(rows))
+    mixed = metrics.headline(metrics.at_threshold(rows, {"one": 0.0, "two": 1.01})).set_index("system")["fpr"]
+    assert (mixed["one"] == 1).all()
+    assert (mixed["two"] == 0).all()
+    with pytest.raises(ValueError, match=r"no threshold for system\(s\) two"):
+        metrics.at_threshold(rows, {"one": 0.5})
+
+
+def test_calibration_error_by_hand():
+    rows = scored()[:4].assign(system="s", score=[0.1, 0.1, 0.95, 1.0], label=[0, 1, 2, 1])
+    table = metrics.calibration_error(rows, bins=10)
+    assert table["ece"].item() == pytest.approx((2 * abs(0.1 - 0.5) + 2 * abs(0.975 - 1.0)) / 4)
+
+
+def test_calibrated_scores_have_little_calibration_error():
+    rng = np.random.default_rng(0)
+    rows = pd.concat([scored(n=4000, systems=("s",))] * 2)
+    rows["score"] = rng.uniform(size=len(rows))
+    rows["label"] = (rng.uniform(size=len(rows)) < rows["score"]).astype(int)
+    assert metrics.calibration_error(rows)["ece"].item() < 0.03
+    over = rows.assign(score=np.where(rows.score > 0.5, 1.0, 0.0))
+    assert metrics.calibration_error(over)["ece"].item() == pytest.approx(0.25, abs=0.02)
+    table = metrics.reliability(rows)
+    assert table["n"].sum() == len(rows)
+    assert ((table.low <= table.rate) & (table.rate <= table.high)).all()

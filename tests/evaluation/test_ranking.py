@@ -1,0 +1,79 @@
+"""AUROC, average precision and recall at a false-positive rate against scikit-learn, weights included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
+
+from guardlib.evaluation.ranking import _measures, clusters, ranking
+
+from .rows import scored, scores_and_labels
+
+
+def _part(scores, labels):
+    return pd.DataFrame({"score": scores, "positive": labels > 0, "flagged": scores >= 0.5})
+
+
+@given(scores_and_labels(), st.integers(0, 2**31))
+def test_measures_are_those_of_scikit_learn(data, seed):
+    scores, labels = data
+    weights = np.random.default_rng(seed).integers(0, 4, len(scores)).astype(float)
+    weights[:2] += 1  # both kinds are drawn
+    found = _measures(_part(scores, labels), (0.0, 0.1, 0.5))(weights)
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+    expected = average_precision_score(labels, scores, sample_weight=weights)
+    assert found["average_precision"] == pytest.approx(expected)
+    assert found["f1"] == pytest.approx(f1_score(labels, scores >= 0.5, sample_weight=weights, zero_division=0))
+    fpr, tpr, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
+    for target in (0.0, 0.1, 0.5):
+        assert found[f"recall_at_fpr_{target:g}"] == pytest.approx(tpr[fpr <= target + 1e-12].max())
+
+
+def test_ranking_has_every_metric_with_an_interval_around_it():
+    rows = scored(n=200)
+    table = ranking(rows, samples=200)
+    assert set(table["benchmark"]) == {"first", "second", "all"}
+    assert set(table["metric"]) == {
+        "auroc", "average_precision", "recall_at_fpr_0.001", "recall_at_fpr_0.01", "recall_at_fpr_0.05", "f1",
+    }  # fmt: skip
+    steady = table[table["metric"].isin(["auroc", "average_precision", "f1"])]
+    assert ((steady.low < steady.value) & (steady.value < steady.high)).all()
+    one = table[(table.benchmark == "first") & (table.system == "one") & (table.metric == "auroc")].iloc[0]
+    part = rows[(rows.benchmark == "first") & (rows.system == "one")]
+    assert one.value == pytest.approx(roc_auc_score(part.label > 0, part.score))
+    assert one.clusters == 100
+
+
+def test_same_seed_same_interval():
+    rows = scored(n=60)
+    pd.testing.assert_frame_equal(ranking(rows, samples=50, seed=3), ranking(rows, samples=50, seed=3))
+    assert not ranking(rows, samples=50, seed=3)["low"].equals(ranking(rows, samples=50, seed=4)["low"])
+
+
+def test_copies_in_a_cluster_do_not_narrow_the_interval():
+    rows = scored(n=60, systems=("s",))
+    rows = rows[rows.benchmark == "first"]
+    copies = [rows.assign(example_id=[f"c{k}/{i}" for i in rows["example_id"]]) for k in range(16)]
+    apart = [rows.assign(example_id=[f"{i}-{k}" for i in rows["example_id"]]) for k in range(16)]
+
+    def width(frame):
+        line = ranking(frame, samples=400).query("metric == 'auroc' and benchmark == 'first'").iloc[0]
+        return line.high - line.low
+
+    assert width(pd.concat(copies)) == pytest.approx(width(rows), rel=0.25)
+    assert width(pd.concat(apart)) < 0.5 * width(rows)
+
+
+def test_benchmarks_of_one_kind_are_left_out():
+    rows = scored(n=40)
+    benign = rows[(rows.benchmark == "second") | (rows.label == 0)]
+    assert set(ranking(benign, samples=5)["benchmark"]) == {"second", "all"}
+    assert ranking(rows[rows.label == 0], samples=5).empty
+
+
+def test_cluster_is_what_follows_the_mark():
+    assert clusters(pd.Series(["x/1@a", "x/2@b", "y/9@a", "plain", "other"])).tolist() == [0, 1, 0, 2, 3]

@@ -1,0 +1,73 @@
+"""Profiles and settings: nothing unknown or ill-typed gets through, nothing is lost on the way to disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardlib.config import PROFILES, ConfigError, get_profile, profile_from_dict
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_survive_json(name):
+    """A saved profile is read back as the same value."""
+    profile = get_profile(name)
+    assert profile_from_dict(json.loads(json.dumps(profile.to_dict()))) == profile
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    rate=st.floats(1e-6, 1.0),
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    budget=st.floats(0.0, 1.0),
+)
+def test_settings_reach_the_profile(seed, rate, widths, budget):
+    """Dotted keys set what they name, and survive JSON."""
+    settings = {"seed": seed, "training.learning_rate": rate, "model.char_widths": widths, "model.deep_budget": budget}
+    profile = get_profile("smoke", settings)
+    assert (profile.seed, profile.training.learning_rate) == (seed, rate)
+    assert profile.model.char_widths == tuple(widths)
+    assert profile_from_dict(json.loads(json.dumps(profile.to_dict()))) == profile
+    assert get_profile("smoke").seed == 0  # the named profile itself is untouched
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("epochs", 3, "setting 'epochs' does not exist; Profile has"),
+        ("training.epoch", 3, "TrainingConfig has"),
+        ("training", 3, "is a group of settings"),
+        ("seed.x", 3, "has no settings of its own"),
+        ("name", "other", "does not exist"),
+        ("training.epochs", "3", "expected int"),
+        ("training.epochs", 2.5, "expected int"),
+        ("training.epochs", True, "expected int"),
+        ("training.learning_rate", None, "expected float"),
+        ("model.use_views", 1, "expected bool"),
+        ("model.backbone", 7, "expected str"),
+    ],
+)
+def test_wrong_settings_are_named(key, value, words):
+    """The message holds the key and what was expected."""
+    with pytest.raises(ConfigError, match=words) as error:
+        get_profile("smoke", {key: value})
+    assert repr(key) in str(error.value)
+
+
+def test_optional_settings_take_none():
+    """`int | None` accepts both."""
+    assert get_profile("laptop", {"training.max_train_tokens": None}).training.max_train_tokens is None
+    assert get_profile("laptop", {"training.max_train_tokens": 5}).training.max_train_tokens == 5
+
+
+def test_unknown_profile_and_keys_of_a_saved_one():
+    """A file from elsewhere is checked like the command line."""
+    with pytest.raises(ConfigError, match="profile 'huge' does not exist; expected one of smoke, laptop, paper"):
+        get_profile("huge")
+    with pytest.raises(ConfigError, match="'surprise' does not exist"):
+        profile_from_dict({"name": "smoke", "surprise": 1})
+    with pytest.raises(ConfigError, match="expected a table of settings"):
+        profile_from_dict({"name": "smoke", "training": 1})
