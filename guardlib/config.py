@@ -23,7 +23,7 @@ class DataConfig:
     """What goes into training and how it is split."""
 
     max_rows_per_source: int = 2500  # a cap, so that one large set does not become the language of the model
-    generated_per_attack: int = 400  # rows per attack generator; as many benign rows under the same transform
+    generated_per_attack: int = 600  # rows per attack generator; as many benign rows under the same transform
     hard_negatives: int = 1500  # benign sentences built around attackers' words
     validation_share: float = 0.05
     test_share: float = 0.05
@@ -64,10 +64,10 @@ class TrainingConfig:
     """Optimisation."""
 
     epochs: int = 2
-    tokens_per_batch: int = 2048
+    tokens_per_batch: int = 1024
     accumulate: int = 1
     learning_rate: float = 1e-3  # new parts: characters, heads, router, gates
-    backbone_learning_rate: float = 2e-4  # pretrained parts
+    backbone_learning_rate: float = 1.5e-4  # pretrained parts
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     clip_norm: float = 1.0
@@ -77,11 +77,12 @@ class TrainingConfig:
     balance_loss_weight: float = 0.01
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
+    source_temperature: float = 0.5  # share of a source in an epoch ~ rows^this; 1: as the data is
     raw_share: float = 0.3  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     validations: int = 6  # evenly over the run
     validation_rows: int | None = 400  # rows read at each of them; the last reads all
     patience: int = 4  # validations without improvement before stopping; 0: never
-    checkpoint_every: int = 150  # optimizer steps
+    checkpoint_every: int = 300  # optimizer steps
     resume: bool = True  # go on from checkpoints/last.safetensors where there is one
 
 

@@ -1,1 +1,1 @@
-"""Stage 01: sources → records → deduplicated, clustered, leak-free splits (see :func:`guardlib.data.build.build_dataset`)."""
+"""Stage 01, sources → records → clustered, leak-free splits; see :func:`guardlib.data.build.build_dataset`."""

@@ -31,15 +31,16 @@ _EMPTY_SUBSETS = frozenset({"", "all", "train", "test", "val", "none", "safe"})
 def require(frame: pd.DataFrame, *columns: str) -> None:
     """SourceError naming the columns expected and found, unless all of ``columns`` are there."""
     if missing := [column for column in columns if column not in frame.columns]:
-        raise SourceError(
-            f"column(s) {', '.join(missing)} missing; expected {', '.join(columns)}, found {', '.join(map(str, frame.columns))}"
-        )
+        found = ", ".join(map(str, frame.columns))
+        raise SourceError(f"column(s) {', '.join(missing)} missing; expected {', '.join(columns)}, found {found}")
 
 
 def adapted(texts, labels, families, langs) -> pd.DataFrame:
     """The four columns as objects, so that no value is changed on the way to the quarantine check."""
     data = dict(zip(ADAPTED, (texts, labels, families, langs), strict=True))
-    return pd.DataFrame({name: pd.Series(list(values), dtype=object) for name, values in data.items()}, columns=list(ADAPTED))
+    return pd.DataFrame(
+        {name: pd.Series(list(values), dtype=object) for name, values in data.items()}, columns=list(ADAPTED)
+    )
 
 
 def github(lang: str = "", family: Callable[[str, str], str] | None = None, only: str | None = None) -> Adaptor:
@@ -56,7 +57,9 @@ def github(lang: str = "", family: Callable[[str, str], str] | None = None, only
         keep = frame["category"] == only if only else frame["category"] != "unknown"
         frame = frame[keep]
         labels = [_category_label(c, v) for c, v in zip(frame["category"], frame["label"], strict=True)]
-        families = [(family or _default_family)(str(c), str(s)) for c, s in zip(frame["category"], frame["subset"], strict=True)]
+        families = [
+            (family or _default_family)(str(c), str(s)) for c, s in zip(frame["category"], frame["subset"], strict=True)
+        ]
         return adapted(frame["text"], labels, families, [str(value or lang) for value in frame["lang"]])
 
     return adapt
@@ -89,7 +92,7 @@ def indirect_family(category: str, subset: str) -> str:
 
 
 def bipia_instructions(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    """BIPIA's attack strings: bare, many are harmless requests (category ``unknown``), so they only serve for composing."""
+    """BIPIA's attack strings: bare, many are harmless requests (category ``unknown``). They serve for composing."""
     require(frame, "text", "label", "category", "subset", "lang")
     families = [str(subset).split("/")[-1] for subset in frame["subset"]]
     return adapted(frame["text"], [Label.DIRECT_INJECTION] * len(frame), families, ["en"] * len(frame))
@@ -102,7 +105,7 @@ def deepset(frame: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def notinject(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    """``prompt, word_list, category``: all benign, each with one, two or three trigger words (the split says how many)."""
+    """``prompt, word_list, category``: all benign, each with one, two or three trigger words, as the split says."""
     require(frame, "prompt", "word_list", "category")
     langs = ["" if category == "Multilingual" else "en" for category in frame["category"]]
     return adapted(frame["prompt"], [Label.BENIGN] * len(frame), frame["category"].astype(str), langs)
@@ -122,10 +125,13 @@ def wildguardmix(frame: pd.DataFrame, split: str) -> pd.DataFrame:
     require(frame, "prompt", "adversarial", "prompt_harm_label", "subcategory")
     labels: list[Label | str] = []
     families = []
-    for adversarial, harm, topic in zip(frame["adversarial"], frame["prompt_harm_label"], frame["subcategory"], strict=True):
+    columns = (frame[name] for name in ("adversarial", "prompt_harm_label", "subcategory"))
+    for adversarial, harm, topic in zip(*columns, strict=True):
         harmful, disguised = read_flag(harm), read_flag(adversarial)
-        known = harmful is not None and disguised is not None
-        labels.append((Label.JAILBREAK if harmful else Label.BENIGN) if known else f"prompt_harm_label {harm!r}, adversarial {adversarial!r}")
+        if harmful is None or disguised is None:
+            labels.append(f"prompt_harm_label {harm!r}, adversarial {adversarial!r}")
+        else:
+            labels.append(Label.JAILBREAK if harmful else Label.BENIGN)
         families.append(HARMFUL_REQUEST if harmful and not disguised else str(topic))
     return adapted(frame["prompt"], labels, families, ["en"] * len(frame))
 
@@ -137,8 +143,10 @@ def toxic_chat(frame: pd.DataFrame, split: str) -> pd.DataFrame:
     families = []
     for jailbreaking, toxicity in zip(frame["jailbreaking"], frame["toxicity"], strict=True):
         attack, toxic = read_flag(jailbreaking), read_flag(toxicity)
-        known = attack is not None and toxic is not None
-        labels.append((Label.JAILBREAK if attack or toxic else Label.BENIGN) if known else f"jailbreaking {jailbreaking!r}, toxicity {toxicity!r}")
+        if attack is None or toxic is None:
+            labels.append(f"jailbreaking {jailbreaking!r}, toxicity {toxicity!r}")
+        else:
+            labels.append(Label.JAILBREAK if attack or toxic else Label.BENIGN)
         families.append("chat_jailbreak" if attack else HARMFUL_REQUEST if toxic else "chat")
     return adapted(frame["user_input"], labels, families, [""] * len(frame))
 

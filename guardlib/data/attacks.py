@@ -1,4 +1,4 @@
-"""Attack generators: a registry of functions ``(text, rng) -> text``, each with its citation and, where there is one, its inverse.
+"""Attack generators: a registry of functions ``(text, rng) -> text``, each with its citation and its inverse, if any.
 
 A new attack is one function under :func:`attack`; training rows, the leakage check, tests and tables pick it up. The
 same function makes attacks of attacks and benign rows of benign text: a trick says nothing about what it hides.
@@ -25,6 +25,8 @@ POSITIONS = ("start", "middle", "end")
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060"  # space, non-joiner, joiner, word joiner
 _ZERO_WIDTH = re.compile(f"[{ZERO_WIDTH}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: First word of a look-alike's Unicode name → the kind of disguise; a text is disguised in one kind.
+_STYLES = {"CYRILLIC": "script", "GREEK": "script", "ARMENIAN": "script", "MATHEMATICAL": "mathematical"}
 _INVERTIBLE_ANY = "every str"
 
 
@@ -143,7 +145,7 @@ def _lookalikes() -> tuple[dict[str, dict[str, tuple[str, ...]]], dict[str, str]
     back: dict[str, str] = {}
     for char, letter in latin_lookalikes().items():
         kind = unicodedata.name(char).split()[0]
-        style = "script" if kind in ("CYRILLIC", "GREEK", "ARMENIAN") else "mathematical" if kind == "MATHEMATICAL" else None
+        style = _STYLES.get(kind)
         if style and unicodedata.category(char) in ("Lu", "Ll"):
             styles[style].setdefault(letter, []).append(char)
             back[char] = letter
@@ -168,7 +170,7 @@ def from_homoglyphs(text: str) -> str:
     in_domain=lambda text: not any(char in _lookalikes()[1] for char in text),
 )
 def homoglyphs(text: str, rng: np.random.Generator) -> str:
-    """ASCII letters as Cyrillic, Greek and Armenian look-alikes, or as mathematical letters; 30–100 % of those that have one.
+    """30–100 % of the ASCII letters as Cyrillic, Greek and Armenian look-alikes, or as mathematical letters.
 
     At least one letter changes where any can; text without Latin letters stays as it is.
     """
@@ -191,8 +193,8 @@ def without_zero_width(text: str) -> str:
 
 @attack(
     "zero_width",
-    "Boucher et al. 2022, Bad Characters, arXiv 2106.09898; Hackett et al. 2025, Bypassing Prompt Injection and Jailbreak "
-    "Detection in LLM Guardrails, arXiv 2504.11168",
+    "Boucher et al. 2022, Bad Characters, arXiv 2106.09898; Hackett et al. 2025, Bypassing Prompt Injection and "
+    "Jailbreak Detection in LLM Guardrails, arXiv 2504.11168",
     inverse=without_zero_width,
     domain="every str without U+200B, U+200C, U+200D, U+2060",
     in_domain=lambda text: not any(char in ZERO_WIDTH for char in text),
@@ -204,7 +206,7 @@ def zero_width(text: str, rng: np.random.Generator) -> str:
     count = max(1, round(len(text) * rng.uniform(0.3, 1.0)))
     marked = set(rng.choice(len(text), size=count, replace=False).tolist())
     marks = rng.integers(0, len(ZERO_WIDTH), len(text))
-    return "".join(char + ZERO_WIDTH[mark] if place in marked else char for place, (char, mark) in enumerate(zip(text, marks, strict=True)))
+    return "".join(char + ZERO_WIDTH[marks[place]] if place in marked else char for place, char in enumerate(text))
 
 
 _BREAK = re.compile(r"(?<=[.!?。！？])\s+|\n+")
@@ -227,7 +229,8 @@ def compose(context: str, instruction: str, position: str, rng: np.random.Genera
     if position == "end":
         return context + joint + instruction
     target = int(len(context) * rng.uniform(0.25, 0.75))
-    breaks = [match.end() for match in _BREAK.finditer(context)] or [match.end() for match in re.finditer(r"\s+", context)]
+    breaks = [match.end() for match in _BREAK.finditer(context)]
+    breaks = breaks or [match.end() for match in re.finditer(r"\s+", context)]
     place = min(breaks, key=lambda at: abs(at - target), default=target)
     return context[:place].rstrip() + joint + instruction + joint + context[place:].lstrip()
 

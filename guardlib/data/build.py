@@ -44,7 +44,7 @@ class Dataset:
     quarantine: list[dict]
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write the parquet files, sources.json, leakage.json and quarantine.jsonl; the paths. Same dataset, same bytes."""
+        """Write parquet files, sources.json, leakage.json and quarantine.jsonl; their paths. Same rows, same bytes."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -84,7 +84,8 @@ def build_dataset(
     """
     settings = profile.data
     if settings.harmful_request_policy not in POLICIES:
-        raise ValueError(f"harmful_request_policy {settings.harmful_request_policy!r} does not exist; expected one of {', '.join(POLICIES)}")
+        policy = settings.harmful_request_policy
+        raise ValueError(f"harmful_request_policy {policy!r} does not exist; expected one of {', '.join(POLICIES)}")
 
     def say(message: str) -> None:
         if progress:
@@ -100,7 +101,8 @@ def build_dataset(
     leaks = finder.find(rows)
     overlap = _overlap(rows, leaks)
     rows = rows.drop(index=leaks["row"]).reset_index(drop=True)
-    say(f"{dropped['duplicates']:,} copies, {dropped['conflicts']:,} contradictions and {len(leaks):,} benchmark rows removed")
+    copies, conflicts = dropped["duplicates"], dropped["conflicts"]
+    say(f"{copies:,} copies, {conflicts:,} contradictions and {len(leaks):,} benchmark rows removed")
     rows = cluster(rows, settings.near_duplicate_threshold)
     say(f"{rows['group'].nunique():,} clusters of near copies in {len(rows):,} rows")
     rows = split_by_cluster(rows, settings.validation_share, settings.test_share, profile.seed)
@@ -115,7 +117,8 @@ def build_dataset(
     remaining = finder.find(final)
     straddling = int((final.groupby("group")["split"].nunique() > 1).sum())
     if len(remaining) or straddling:
-        raise LeakError(f"{len(remaining)} rows leak and {straddling} groups are in two splits; please report this with the seed {profile.seed}")
+        found = f"{len(remaining)} rows leak and {straddling} groups are in two splits"
+        raise LeakError(f"{found}; please report this with the profile {profile.name} and the seed {profile.seed}")
     frames = {split: _shuffled(final[final["split"] == split], profile.seed, split) for split in SPLITS}
     leakage = {
         "threshold": settings.near_duplicate_threshold,
@@ -154,7 +157,7 @@ def apply_policy(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
 
 
 def _gather(results: dict[str, SourceResult], cap: int, seed: int) -> pd.DataFrame:
-    """Training rows and material of every source, with the column ``material``; the corpus comes first, its rows win."""
+    """Training rows and material of every source, with the column ``material``. The corpus is first: its rows win."""
     frames = []
     for part, frame in corpus_frames(held_out=False).items():
         if len(frame) > (limit := cap * _CORPUS_SHARE):
@@ -166,10 +169,14 @@ def _gather(results: dict[str, SourceResult], cap: int, seed: int) -> pd.DataFra
 
 
 def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """Hard negatives, obfuscated, indirect and wrapped rows of each split, from its own texts; fewer for smaller splits."""
+    """Generated rows of each split, from its own texts; fewer for the smaller splits."""
     settings = profile.data
     train_share = 1 - settings.validation_share - settings.test_share
-    shares = {"train": 1.0, "validation": settings.validation_share / train_share, "test": settings.test_share / train_share}
+    shares = {
+        "train": 1.0,
+        "validation": settings.validation_share / train_share,
+        "test": settings.test_share / train_share,
+    }
     frames = []
     for split, share in shares.items():
         pool = rows[rows["split"] == split]
@@ -191,8 +198,10 @@ def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 def _instructions(pool: pd.DataFrame) -> pd.DataFrame:
     """What can be hidden in a document: material instructions and short direct injections that stand alone."""
     direct = pool[(pool["label"] == Label.DIRECT_INJECTION) & (pool["text"].str.len() <= generated.MAX_HIDDEN)]
-    alone = direct["material"] | (direct["source"] == "owasp_aitg") | (
-        (direct["source"] == "corpus_attacks") & ~direct["family"].str.startswith("indirect")
+    alone = (
+        direct["material"]
+        | (direct["source"] == "owasp_aitg")
+        | ((direct["source"] == "corpus_attacks") & ~direct["family"].str.startswith("indirect"))
     )
     return direct[alone]
 
@@ -206,7 +215,7 @@ def _overlap(rows: pd.DataFrame, leaks: pd.DataFrame) -> list[dict]:
     """How many rows of each source were found in each benchmark, by kind."""
     named = leaks.assign(source=rows["source"].to_numpy()[leaks["row"].to_numpy(dtype=np.int64)])
     counts = named.groupby(["source", "benchmark", "kind"]).size().rename("rows").reset_index()
-    return [{key: int(value) if key == "rows" else value for key, value in row.items()} for row in counts.to_dict("records")]
+    return [row | {"rows": int(row["rows"])} for row in counts.to_dict("records")]
 
 
 def _shuffled(frame: pd.DataFrame, seed: int, split: str) -> pd.DataFrame:

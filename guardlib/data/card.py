@@ -36,7 +36,7 @@ def lengths(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def languages(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows per language and side: ``lang`` (ISO 639-1, "unknown" where a source does not say), ``benign, attack, total``."""
+    """Rows per language: ``lang`` (ISO 639-1, "unknown" where a source does not say), ``benign, attack, total``."""
     named = frame.assign(lang=frame["lang"].where(frame["lang"] != "", "unknown"), attack=frame["label"] != 0)
     table = pd.crosstab(named["lang"], named["attack"]).reindex(columns=[False, True], fill_value=0)
     table.columns = ["benign", "attack"]

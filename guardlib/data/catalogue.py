@@ -48,16 +48,28 @@ class Source:
         return self.terms == PERMISSIVE
 
 
-def _hub(name: str, dataset_id: str, adapt: Adaptor, splits: dict, licence: str, terms: str, kind: str, **more) -> Source:
+def _hub(
+    name: str, dataset_id: str, adapt: Adaptor, splits: dict, licence: str, terms: str, kind: str, **more
+) -> Source:
     return Source(
-        name=name, dataset_id=dataset_id, adapt=adapt, splits=splits, licence=licence, terms=terms, kind=kind, on_hub=True, **more
+        name=name,
+        dataset_id=dataset_id,
+        adapt=adapt,
+        splits=splits,
+        licence=licence,
+        terms=terms,
+        kind=kind,
+        on_hub=True,
+        **more,
     )
 
 
 def _github(name: str, upstream: str, licence: str, kind: str, adapt: Adaptor | None = None, **more) -> Source:
     more = {"splits": {"train": TRAIN}, "terms": PERMISSIVE} | more
     adapt = adapt or github()
-    return Source(name=name, dataset_id=f"github/{name}", adapt=adapt, upstream=upstream, licence=licence, kind=kind, **more)
+    return Source(
+        name=name, dataset_id=f"github/{name}", adapt=adapt, upstream=upstream, licence=licence, kind=kind, **more
+    )
 
 
 _EN = github(lang="en")
@@ -73,24 +85,52 @@ _VULCAN = "VulcanLab/VulcanForge-Adversarial-Dataset@e2c9697ae5"
 _ALL = (
     # The sets of the Hub.
     _hub(
-        "deepset", "deepset/prompt-injections", adaptors.deepset,
-        {"train": TRAIN, "test": BENCHMARK}, "Apache-2.0", PERMISSIVE, "mixed",
+        "deepset",
+        "deepset/prompt-injections",
+        adaptors.deepset,
+        {"train": TRAIN, "test": BENCHMARK},
+        "Apache-2.0",
+        PERMISSIVE,
+        "mixed",
     ),
     _hub(
-        "notinject", "leolee99/NotInject", adaptors.notinject,
-        {f"NotInject_{n}": BENCHMARK for n in ("one", "two", "three")}, "MIT", PERMISSIVE, "benign",
+        "notinject",
+        "leolee99/NotInject",
+        adaptors.notinject,
+        {f"NotInject_{n}": BENCHMARK for n in ("one", "two", "three")},
+        "MIT",
+        PERMISSIVE,
+        "benign",
     ),
     _hub(
-        "jbb_behaviors", "JailbreakBench/JBB-Behaviors", adaptors.jbb_behaviors,
-        {"harmful": BENCHMARK, "benign": BENCHMARK}, "MIT", PERMISSIVE, "mixed", config="behaviors",
+        "jbb_behaviors",
+        "JailbreakBench/JBB-Behaviors",
+        adaptors.jbb_behaviors,
+        {"harmful": BENCHMARK, "benign": BENCHMARK},
+        "MIT",
+        PERMISSIVE,
+        "mixed",
+        config="behaviors",
     ),
     _hub(
-        "wildguardmix", "allenai/wildguardmix", adaptors.wildguardmix,
-        {"train": TRAIN}, "ODC-BY, gated", PERMISSIVE, "mixed", config="wildguardtrain",
+        "wildguardmix",
+        "allenai/wildguardmix",
+        adaptors.wildguardmix,
+        {"train": TRAIN},
+        "ODC-BY, gated",
+        PERMISSIVE,
+        "mixed",
+        config="wildguardtrain",
     ),
     _hub(
-        "toxic_chat", "lmsys/toxic-chat", adaptors.toxic_chat,
-        {"train": TRAIN, "test": EXCLUDED}, "CC BY-NC 4.0", NON_COMMERCIAL, "mixed", config="toxicchat0124",
+        "toxic_chat",
+        "lmsys/toxic-chat",
+        adaptors.toxic_chat,
+        {"train": TRAIN, "test": EXCLUDED},
+        "CC BY-NC 4.0",
+        NON_COMMERCIAL,
+        "mixed",
+        config="toxicchat0124",
     ),
     # Attacks.
     _github("neuralchemy", _HACKAT, "Apache-2.0", "mixed", share=1.6),
@@ -106,24 +146,44 @@ _ALL = (
         "owasp_aitg", _VULCAN, "CC BY-SA 4.0", "attack", github(lang="en", only="direct_injection"), terms=SHARE_ALIKE
     ),
     _github("vulcanforge_ext_gptfuzz", _VULCAN, "CC BY 4.0 over MIT", "attack"),
-    _github("vulcanforge_ext_owasp_aitg", _VULCAN, "CC BY 4.0 over CC BY-SA 4.0", "attack", terms=SHARE_ALIKE, share=0.4),
     _github(
-        "jbb_artifacts", "JailbreakBench/artifacts@909e68c01d", "MIT", "attack",
-        github(lang="en", family=adaptors.first_part), splits={"test": BENCHMARK},
+        "vulcanforge_ext_owasp_aitg", _VULCAN, "CC BY 4.0 over CC BY-SA 4.0", "attack", terms=SHARE_ALIKE, share=0.4
     ),
-    # Indirect injection. The composed training rows are left out: they are longer than a window of the model, which then
-    # sees a harmless part under the label of an attack. Shorter ones are composed from the two parts instead.
     _github(
-        "bipia_attack_strings", _BIPIA, "MIT", "attack", adaptors.bipia_instructions,
+        "jbb_artifacts",
+        "JailbreakBench/artifacts@909e68c01d",
+        "MIT",
+        "attack",
+        github(lang="en", family=adaptors.first_part),
+        splits={"test": BENCHMARK},
+    ),
+    # Indirect injection. The composed training rows are left out: they are longer than a window of the model, which
+    # then sees a harmless part under the label of an attack. Shorter ones are composed from the two parts instead.
+    _github(
+        "bipia_attack_strings",
+        _BIPIA,
+        "MIT",
+        "attack",
+        adaptors.bipia_instructions,
         splits={"train": MATERIAL, "test": BENCHMARK},
     ),
     _github(
-        "bipia_contexts", _BIPIA, "CC BY-SA 4.0 (tables, code), MIT (e-mails)", "benign",
-        github(lang="en", family=adaptors.first_part), splits={"train": TRAIN, "test": BENCHMARK}, terms=SHARE_ALIKE,
+        "bipia_contexts",
+        _BIPIA,
+        "CC BY-SA 4.0 (tables, code), MIT (e-mails)",
+        "benign",
+        github(lang="en", family=adaptors.first_part),
+        splits={"train": TRAIN, "test": BENCHMARK},
+        terms=SHARE_ALIKE,
     ),
     _github(
-        "bipia_composed", _BIPIA, "CC BY-SA 4.0 (tables, code), MIT (e-mails)", "attack",
-        github(lang="en", family=adaptors.indirect_family), splits={"train": EXCLUDED, "test": BENCHMARK}, terms=SHARE_ALIKE,
+        "bipia_composed",
+        _BIPIA,
+        "CC BY-SA 4.0 (tables, code), MIT (e-mails)",
+        "attack",
+        github(lang="en", family=adaptors.indirect_family),
+        splits={"train": EXCLUDED, "test": BENCHMARK},
+        terms=SHARE_ALIKE,
     ),
     # Plain harmful requests: goals to be hidden by the attack generators.
     _github("advbench", "yueliu1999/FlipAttack@01a44c77d0", "MIT", "attack", _EN, splits={"train": BENCHMARK}),
@@ -138,16 +198,31 @@ _ALL = (
     _github("bigbench_hard", "suzgunmirac/BIG-Bench-Hard@9ee07bd481", "MIT", "benign", _EN, share=0.2),
     # Benign: documents, several languages.
     _github(
-        "mobileaibench_benign", "SalesforceAIResearch/MobileAIBench@9aca89218b", "Apache-2.0 over CC BY-SA and others",
-        "benign", _EN, terms=MIXED, share=0.6,
+        "mobileaibench_benign",
+        "SalesforceAIResearch/MobileAIBench@9aca89218b",
+        "Apache-2.0 over CC BY-SA and others",
+        "benign",
+        _EN,
+        terms=MIXED,
+        share=0.6,
     ),
     _github(
-        "self_instruct_t0", "yizhongw/self-instruct@0b26ccaa41", "Apache-2.0 over P3 sets, some non-commercial", "benign", _EN,
-        terms=MIXED, share=0.4,
+        "self_instruct_t0",
+        "yizhongw/self-instruct@0b26ccaa41",
+        "Apache-2.0 over P3 sets, some non-commercial",
+        "benign",
+        _EN,
+        terms=MIXED,
+        share=0.4,
     ),
     _github(
-        "salesforce_leakage_docs", "skan0779/korean-guardrail-dataset@86c35904c6", "Apache-2.0 over third-party news and bills",
-        "benign", _EN, terms=MIXED, share=0.4,
+        "salesforce_leakage_docs",
+        "skan0779/korean-guardrail-dataset@86c35904c6",
+        "Apache-2.0 over third-party news and bills",
+        "benign",
+        _EN,
+        terms=MIXED,
+        share=0.4,
     ),
     _github("xquad", "google-deepmind/xquad@7d30520c71", "CC BY-SA 4.0", "benign", terms=SHARE_ALIKE, share=0.6),
     _github("mgsm", "google-research/url-nlp@452a21ad3d", "CC BY 4.0", "benign", share=0.4),
@@ -157,6 +232,6 @@ _ALL = (
     _github("gpteacher_toolformer", _GPTEACHER, "MIT", "benign", _EN, share=0.25),
     _github("cyberseceval_frr", _PURPLE, "MIT", "benign"),
     _github("cyberseceval_instruct", _PURPLE, "MIT", "benign", _EN, share=0.3),
-)  # fmt: skip
+)
 
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}

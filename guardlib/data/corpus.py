@@ -41,10 +41,17 @@ def _read(folder: Path) -> pd.DataFrame:
         rows = _rows(folder / f"{part}.jsonl", _COLUMNS[part])
         labels, families = _labels(part, rows)
         frame, bad = screen(
-            [row["text"] for row in rows], labels, families, [row.get("lang", "en") for row in rows], f"corpus_{part}", part
+            [row["text"] for row in rows],
+            labels,
+            families,
+            [row.get("lang", "en") for row in rows],
+            f"corpus_{part}",
+            part,
         )
         if bad:
-            raise SourceError(f"{part}.jsonl line {bad[0]['row'] + 1} of the built-in corpus: {bad[0]['reason']}; reinstall guardlib")
+            raise SourceError(
+                f"{part}.jsonl line {bad[0]['row'] + 1} of the built-in corpus: {bad[0]['reason']}; reinstall guardlib"
+            )
         frames.append(frame)
     records = pd.concat(frames, ignore_index=True)
     folded = [fold(text) for text in records["text"]]
@@ -75,7 +82,9 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
 
 def _labels(part: str, rows: list[dict]) -> tuple[list, list[str]]:
     if part == "goals":
-        pairs = [_GOAL_KINDS.get(row["kind"], (f"kind {row['kind']!r} is not harmful or injection", "")) for row in rows]
+        pairs = [
+            _GOAL_KINDS.get(row["kind"], (f"kind {row['kind']!r} is not harmful or injection", "")) for row in rows
+        ]
         return [label for label, _ in pairs], [family for _, family in pairs]
     families = [str(row["family"]) for row in rows]
     if part != "attacks":
@@ -113,12 +122,21 @@ def corpus_status() -> list[dict]:
     frames = corpus_frames(held_out=False)
     return [
         {
-            "name": f"corpus_{part}", "dataset_id": f"guardlib/data/corpus/{part}.jsonl", "config": None, "revision": None,
-            "licence": "Apache-2.0", "permissive": True, "kind": "attack" if part in ("attacks", "goals") else "benign",
-            "origin": "built-in", "used": True, "rows": len(frame), "quarantined": 0, "why_not": "",
+            "name": f"corpus_{part}",
+            "dataset_id": f"guardlib/data/corpus/{part}.jsonl",
+            "config": None,
+            "revision": None,
+            "licence": "Apache-2.0",
+            "permissive": True,
+            "kind": "attack" if part in ("attacks", "goals") else "benign",
+            "origin": "built-in",
+            "used": True,
+            "rows": len(frame),
+            "quarantined": 0,
+            "why_not": "",
         }
         for part, frame in frames.items()
-    ]  # fmt: skip
+    ]
 
 
 def held_out_share(folder: Path = FOLDER) -> float:

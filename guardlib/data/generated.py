@@ -24,29 +24,62 @@ _USES_PER_DOCUMENT = 6
 _PLACEHOLDER = "[INSERT PROMPT HERE]"
 
 #: Documents that read like what a guarded application is handed.
-_DOCUMENT_SOURCES = ("bipia_contexts", "dolly_2k", "salesforce_leakage_docs", "xquad", "mobileaibench_benign", "corpus_benign")
+_DOCUMENT_SOURCES = (
+    "bipia_contexts",
+    "dolly_2k",
+    "salesforce_leakage_docs",
+    "xquad",
+    "mobileaibench_benign",
+    "corpus_benign",
+)
 
-#: What somebody who hands over a document honestly asks of it. Off-topic requests would not do: inside a document they
-#: are what BIPIA calls an attack.
+#: What somebody who hands over a document honestly asks of it. Off-topic requests would not do: inside a document
+#: they are what BIPIA calls an attack.
 _TASKS_BEFORE = (
-    "Summarise the following in two sentences.", "What is this about?", "Please proofread the text below.",
-    "Here is the document, list the names it mentions:", "Explain this to somebody who is new to the subject:",
-    "Give the text below a title.", "Which facts in this text should I check?", "tl;dr please", "Rewrite this in plain language:",
-    "Is anything important missing here?", "Extract all dates and numbers from the following.", "Read this and wait for my question.",
-    "I was sent this by a colleague. What do they want from me?", "Translate the text below into German.", "Context:",
-    "Use only the text below to answer.", "Put the following into three bullet points:", "How would you classify this text?",
-)  # fmt: skip
+    "Summarise the following in two sentences.",
+    "What is this about?",
+    "Please proofread the text below.",
+    "Here is the document, list the names it mentions:",
+    "Explain this to somebody who is new to the subject:",
+    "Give the text below a title.",
+    "Which facts in this text should I check?",
+    "tl;dr please",
+    "Rewrite this in plain language:",
+    "Is anything important missing here?",
+    "Extract all dates and numbers from the following.",
+    "Read this and wait for my question.",
+    "I was sent this by a colleague. What do they want from me?",
+    "Translate the text below into German.",
+    "Context:",
+    "Use only the text below to answer.",
+    "Put the following into three bullet points:",
+    "How would you classify this text?",
+)
 _TASKS_AFTER = (
-    "What is the main point of the text above?", "Please summarise this.", "Does the author sound sure of it?",
-    "Who is this text written for?", "Answer in one sentence: what happened?", "What should I ask next about this?",
-    "Make this half as long without losing a fact.", "List the key terms from above and explain each.", "Is the tone formal enough?",
-    "What does the second sentence mean?", "Find spelling mistakes in the text above, if any.", "Turn this into a table.",
-    "Which of these figures is the largest?", "Summarise the text above for a ten-year-old.", "Could you check the reasoning?",
-    "Write three quiz questions about it.", "And in French, please.", "What is the source of this, if it says so?",
-)  # fmt: skip
+    "What is the main point of the text above?",
+    "Please summarise this.",
+    "Does the author sound sure of it?",
+    "Who is this text written for?",
+    "Answer in one sentence: what happened?",
+    "What should I ask next about this?",
+    "Make this half as long without losing a fact.",
+    "List the key terms from above and explain each.",
+    "Is the tone formal enough?",
+    "What does the second sentence mean?",
+    "Find spelling mistakes in the text above, if any.",
+    "Turn this into a table.",
+    "Which of these figures is the largest?",
+    "Summarise the text above for a ten-year-old.",
+    "Could you check the reasoning?",
+    "Write three quiz questions about it.",
+    "And in French, please.",
+    "What is the source of this, if it says so?",
+)
 
 
-def obfuscated(pool: pd.DataFrame, hard_negatives: pd.DataFrame, per_attack: int, seed: int, split: str) -> pd.DataFrame:
+def obfuscated(
+    pool: pd.DataFrame, hard_negatives: pd.DataFrame, per_attack: int, seed: int, split: str
+) -> pd.DataFrame:
     """For each attack of ATTACKS: ``per_attack`` attack texts under it, and as many benign ones.
 
     Attack texts: half harmful goals, half short injections and jailbreaks. Benign: a third each of short requests,
@@ -81,7 +114,8 @@ def _under(name: str, pools: list[pd.DataFrame], count: int, rng: np.random.Gene
 
     A pool that runs dry leaves its share to the others. Texts the attack does not change do not count.
     """
-    queues = [iter(pool.iloc[rng.permutation(len(pool))][["text", "group", "lang"]].itertuples(index=False)) for pool in pools]
+    shuffled = [pool.iloc[rng.permutation(len(pool))] for pool in pools]
+    queues = [pool[["text", "group", "lang"]].itertuples(index=False) for pool in shuffled]
     rows, seen = [], set()
     while queues and len(rows) < count:
         for queue in list(queues):
@@ -99,15 +133,17 @@ def _under(name: str, pools: list[pd.DataFrame], count: int, rng: np.random.Gene
 def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFrame:
     """``count`` documents with an instruction hidden at the start, middle or end (DIRECT_INJECTION), and benign twins.
 
-    Documents are cut to MAX_CONTEXT characters first. The twin is the same text bare; where it was bare before, and for a
-    part of the others, it comes with an honest request before or after it. All have the group of the document.
+    Documents are cut to MAX_CONTEXT characters first. The twin is the same text bare; where it was bare before, and for
+    a part of the others, it comes with an honest request before or after it. All have the group of the document.
 
     Args:
         pool: records of the split; documents are taken from its benign rows.
         instructions: records of what can be hidden.
     """
     documents = pool[
-        (pool["label"] == Label.BENIGN) & pool["source"].isin(_DOCUMENT_SOURCES) & (pool["text"].str.len() >= MIN_CONTEXT)
+        (pool["label"] == Label.BENIGN)
+        & pool["source"].isin(_DOCUMENT_SOURCES)
+        & (pool["text"].str.len() >= MIN_CONTEXT)
     ]
     if documents.empty or instructions.empty:
         return to_records([])
@@ -115,7 +151,8 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     count = min(count, _USES_PER_DOCUMENT * len(documents))
     rows: list[tuple] = []
     bare = set(documents["text"].map(fold))
-    for number, (place, chosen) in enumerate(zip(_rounds(len(documents), count, rng), _rounds(len(instructions), count, rng), strict=True)):
+    pairs = zip(_rounds(len(documents), count, rng), _rounds(len(instructions), count, rng), strict=True)
+    for number, (place, chosen) in enumerate(pairs):
         document = documents.iloc[place]
         context = attacks.excerpt(document["text"], MAX_CONTEXT, rng)
         position = POSITIONS[number % len(POSITIONS)]
@@ -149,7 +186,8 @@ def wrapped(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFra
     The goal takes the place of the jailbreak's placeholder, else it follows. ``family`` and group are the jailbreak's.
     """
     jailbreaks = pool[(pool["label"] == Label.JAILBREAK) & (pool["family"] != HARMFUL_REQUEST)]
-    jailbreaks = jailbreaks[(jailbreaks["text"].str.len() <= MAX_WRAPPER) | jailbreaks["text"].str.contains(_PLACEHOLDER, regex=False)]
+    template = jailbreaks["text"].str.contains(_PLACEHOLDER, regex=False)
+    jailbreaks = jailbreaks[template | (jailbreaks["text"].str.len() <= MAX_WRAPPER)]
     goals = pool[(pool["family"] == HARMFUL_REQUEST) & (pool["text"].str.len() <= MAX_HIDDEN)]
     if jailbreaks.empty or goals.empty:
         return to_records([])
@@ -160,5 +198,7 @@ def wrapped(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFra
         text = wrapper["text"]
         joint = str(rng.choice(["\n\n", "\n", " "]))
         text = text.replace(_PLACEHOLDER, goal) if _PLACEHOLDER in text else f"{text}{joint}{goal}"
-        rows.append((text, int(Label.JAILBREAK), WRAPPED, wrapper["family"], int(wrapper["group"]), wrapper["lang"], split))
+        rows.append(
+            (text, int(Label.JAILBREAK), WRAPPED, wrapper["family"], int(wrapper["group"]), wrapper["lang"], split)
+        )
     return to_records(rows)

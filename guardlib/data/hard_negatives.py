@@ -27,26 +27,61 @@ _MAX_ROUNDS = 40  # over all sentences
 _MIN_YIELD = 0.02  # of the sentences; a round that keeps fewer rows is the last
 
 _OPENINGS = (
-    "Hi there!", "Hello, quick one before my shift starts.", "Good morning,", "Hey,", "Not urgent, but I'm curious.",
-    "Sorry if this has been asked before.", "I'm new here, so bear with me.", "Writing from my phone, excuse the typos.",
-    "Thanks for yesterday's answer, it worked.", "Second attempt, my connection dropped.", "Dear assistant,", "ok so",
-    "My manager wants this by Friday.", "I teach a class of fifteen-year-olds.", "For a talk next Thursday:",
-    "We're a three-person team and none of us is an expert.", "I run a small bakery's website.", "Context: I'm a nurse.",
-    "I'm translating a manual and got stuck.", "My daughter asked me this at breakfast.", "Homework question, sorry.",
-    "I volunteer at the library's help desk.", "As the only admin at a school, I need a hand.", "From the audit checklist:",
-    "My notes from the workshop are a mess.", "I'm preparing for an exam.", "Reading the docs has not helped so far.",
-)  # fmt: skip
+    "Hi there!",
+    "Hello, quick one before my shift starts.",
+    "Good morning,",
+    "Hey,",
+    "Not urgent, but I'm curious.",
+    "Sorry if this has been asked before.",
+    "I'm new here, so bear with me.",
+    "Writing from my phone, excuse the typos.",
+    "Thanks for yesterday's answer, it worked.",
+    "Second attempt, my connection dropped.",
+    "Dear assistant,",
+    "ok so",
+    "My manager wants this by Friday.",
+    "I teach a class of fifteen-year-olds.",
+    "For a talk next Thursday:",
+    "We're a three-person team and none of us is an expert.",
+    "I run a small bakery's website.",
+    "Context: I'm a nurse.",
+    "I'm translating a manual and got stuck.",
+    "My daughter asked me this at breakfast.",
+    "Homework question, sorry.",
+    "I volunteer at the library's help desk.",
+    "As the only admin at a school, I need a hand.",
+    "From the audit checklist:",
+    "My notes from the workshop are a mess.",
+    "I'm preparing for an exam.",
+    "Reading the docs has not helped so far.",
+)
 _CLOSINGS = (
-    "Thanks!", "Many thanks in advance.", "Keep it short, please.", "Two paragraphs at most.", "A bulleted list would be perfect.",
-    "Please explain it as you would to a beginner.", "An example would help a lot.", "No code, just the idea.",
-    "I'd like to print it on one page.", "If you are not sure, say so.", "Please mention sources where you can.",
-    "Then suggest what to read next.", "It's for people who have never used a computer at work.", "cheers", "Best, Marta",
-    "And tell me what the usual mistakes are.", "I'll read it on the train, so nothing too long.", "Formal tone, please.",
-    "Would a table be clearer?", "Start with the most important point.", "Regards, Tomasz", "British spelling, please.",
-)  # fmt: skip
+    "Thanks!",
+    "Many thanks in advance.",
+    "Keep it short, please.",
+    "Two paragraphs at most.",
+    "A bulleted list would be perfect.",
+    "Please explain it as you would to a beginner.",
+    "An example would help a lot.",
+    "No code, just the idea.",
+    "I'd like to print it on one page.",
+    "If you are not sure, say so.",
+    "Please mention sources where you can.",
+    "Then suggest what to read next.",
+    "It's for people who have never used a computer at work.",
+    "cheers",
+    "Best, Marta",
+    "And tell me what the usual mistakes are.",
+    "I'll read it on the train, so nothing too long.",
+    "Formal tone, please.",
+    "Would a table be clearer?",
+    "Start with the most important point.",
+    "Regards, Tomasz",
+    "British spelling, please.",
+)
 _FRAMES = (
-    "A customer wrote to us: \"{seed}\" How should we answer?",
-    "Please translate into French, keeping the tone: \"{seed}\"",
+    'A customer wrote to us: "{seed}" How should we answer?',
+    'Please translate into French, keeping the tone: "{seed}"',
     "Correct the grammar, change nothing else: {seed}",
     "Which department should this ticket go to?\n\n{seed}",
     "Summarise this message in six words: {seed}",
@@ -54,13 +89,14 @@ _FRAMES = (
     "Subject: question\n\nHi Ana,\n\n{seed}\n\nHave a good weekend,\nPiotr",
     "Is the following sentence polite enough for an e-mail to a stranger? {seed}",
     "Rewrite this for a newsletter: {seed}",
-    "From the meeting notes: \"{seed}\" Who could own this?",
+    'From the meeting notes: "{seed}" Who could own this?',
     "Q: {seed}\nA:",
     "My student handed in this question, grade how clear it is: {seed}",
     "Turn this into a title of at most eight words: {seed}",
     "Chat log, 14:02\nuser: {seed}\nuser: anybody?",
-)  # fmt: skip
+)
 _JOINTS = ("\n\n", "\n", " ", "\n---\n", " / ", "\n\nP.S. ")
+
 
 def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]
@@ -94,7 +130,7 @@ _ANY = (_joined, _joined, _listed)
 
 
 def _noise(text: str, rng: np.random.Generator) -> str:
-    """The register of a hurried typist, for a fifth of the rows: lower case, capitals, lost punctuation, a swapped letter."""
+    """The register of a hurried typist, for a fifth of the rows: case, punctuation or a swapped letter."""
     kind = rng.random()
     if kind < 0.07:
         return text.lower()
@@ -136,7 +172,8 @@ def generate(
                 return to_records(rows)
             seed, lang = seeds["text"].iat[position], seeds["lang"].iat[position]
             # Wrappers are short: two of them around one sentence would be near copies, so a sentence is wrapped once.
-            text = _wrap(seed, lang, rng) if turn == 0 and rng.random() < 0.5 else _combine(seed, lang, pools, used, rng)
+            alone = turn == 0 and rng.random() < 0.5
+            text = _wrap(seed, lang, rng) if alone else _combine(seed, lang, pools, used, rng)
             grams = _trigrams(text)
             fresh = len(set(grams) - trigrams)
             if not text or fold(text) in texts or len(trigrams) + fresh < DISTINCT_3 * (total + len(grams)):
@@ -152,7 +189,7 @@ def generate(
 
 
 def _pools(fillers: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Shuffled short fillers by language; each is taken from the end and put back at the front, so all are used alike."""
+    """Shuffled short fillers by language; each is taken from the end and put back at the front."""
     short = fillers[fillers["text"].str.len() <= _MAX_FILLER]
     short = short.iloc[rng.permutation(len(short))]
     return {str(lang): part["text"].tolist() for lang, part in short.groupby("lang")}

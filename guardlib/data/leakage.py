@@ -35,7 +35,7 @@ _DECODERS: tuple[Callable[[str], str], ...] = (
 
 
 def decoded_forms(text: str) -> list[str]:
-    """What ``text`` may hide, folded: every inverse of ATTACKS and a few decoders, where they apply and change something.
+    """What ``text`` may hide, folded: every inverse of ATTACKS and a few decoders, where they change something.
 
     Of a longer text, the first MAX_DECODED characters.
     """
@@ -77,7 +77,8 @@ class LeakFinder:
         self._benchmarks = benchmarks
         self._threshold = threshold
         self._targets: dict[str, tuple[int, bool]] = {}  # folded form → (benchmark row, decoded?)
-        for position, form, decoded in sorted(_forms(benchmarks["text"]), key=lambda item: item[2]):  # as written: first
+        # Forms as written come first: what a row says openly counts before what it hides.
+        for position, form, decoded in sorted(_forms(benchmarks["text"]), key=lambda item: item[2]):
             self._targets.setdefault(form, (position, decoded))
         self._written = _Targets([form for form, (_, decoded) in self._targets.items() if not decoded], threshold)
         self._hidden = _Targets([form for form, (_, decoded) in self._targets.items() if decoded], threshold)
@@ -151,9 +152,9 @@ class _Targets:
                 break  # one is enough
 
     def _could_be_near(self, hashes: np.ndarray) -> bool:
-        """False only where no target can be near: |A∩B| / |A∪B| ≥ t needs |A∩B| ≥ t |A|, so most shingles must be seen."""
+        """False only where no target can be near: |A∩B| ≥ t |A∪B| needs |A∩B| ≥ t |A|: most shingles must be seen."""
         missing = hashes[~self._seen[hashes >> _SHIFT]]
-        # Most texts miss many shingles; counting distinct ones is only worth it where a few repeated ones may be the reason.
+        # Most texts miss many shingles; counting distinct ones pays only where a few repeated ones may be the reason.
         if len(missing) > 0.4 * len(hashes) and len(set(missing[:64].tolist())) > 32:
             return False
         distinct = np.unique(hashes)

@@ -31,21 +31,23 @@ class RawDataset:
 
 
 def check_mirror(mirror: Path | str | None) -> Path | None:
-    """``mirror`` as a path; SourceError where it is not a folder of ``<owner>/<name>/README.md`` dataset repositories."""
+    """``mirror`` as a path; SourceError where it is no folder of ``<owner>/<name>/README.md`` repositories."""
     if mirror is None or str(mirror) == "":
         return None
     path = Path(mirror).expanduser()
     if not path.is_dir():
         raise SourceError(f"mirror {str(path)!r} is not a folder; {THREE_WAYS}")
     if next(path.glob("*/*/README.md"), None) is None:
-        raise SourceError(f"mirror {str(path)!r} holds no <owner>/<name>/README.md, so it is not a mirror; {THREE_WAYS}")
+        raise SourceError(
+            f"mirror {str(path)!r} holds no <owner>/<name>/README.md, so it is not a mirror; {THREE_WAYS}"
+        )
     return path
 
 
 def read_dataset(
     dataset_id: str, config: str | None, mirror: Path | None, *, on_hub: bool, revision: str | None = None
 ) -> RawDataset:
-    """All splits of a set: from ``mirror`` where it has the folder, else from the Hub where the set is there and can be reached.
+    """All splits of a set: from ``mirror`` where it has the folder, else from the Hub where that has it.
 
     Raises:
         SourceError: one line that names the set, why it could not be had, and what to do.
@@ -91,7 +93,9 @@ def _from_mirror(folder: Path, config: str | None, dataset_id: str) -> RawDatase
         try:
             return RawDataset(_load(str(folder), config, cache_dir=cache), "mirror", None)
         except Exception as error:  # load_dataset raises a dozen unrelated types on a damaged folder
-            raise SourceError(f"{dataset_id}: cannot be read from the mirror {str(folder)!r} ({_one_line(error)}); copy it again") from error
+            raise SourceError(
+                f"{dataset_id}: cannot be read from the mirror {str(folder)!r} ({_one_line(error)}); copy it again"
+            ) from error
 
 
 def _from_hub(dataset_id: str, config: str | None, revision: str | None) -> RawDataset:
@@ -102,7 +106,8 @@ def _from_hub(dataset_id: str, config: str | None, revision: str | None) -> RawD
         commit = revision or HfApi(token=token).dataset_info(dataset_id, timeout=10).sha
         return RawDataset(_load(dataset_id, config, revision=commit, token=token), "hub", commit)
     except Exception as error:  # network, licence not accepted, bad token, damaged files: all end in one line
-        hint = "accept its licence on the Hub and set HF_TOKEN" if "gated" in str(error).lower() or "401" in str(error) else THREE_WAYS
+        refused = "gated" in str(error).lower() or "401" in str(error)
+        hint = "accept its licence on the Hub and set HF_TOKEN" if refused else THREE_WAYS
         raise SourceError(f"{dataset_id}: the Hub did not give it ({_one_line(error)}); {hint}") from error
 
 

@@ -23,7 +23,7 @@ _SLACK = 0.15  # four standard deviations of the estimate that agreeing slots gi
 
 
 def shingles(texts: Sequence[str]) -> list[np.ndarray]:
-    """uint32 hashes of the 5-grams of each *folded* text, in order, with repetition; never empty (short texts are padded)."""
+    """uint32 hashes of the 5-grams of each *folded* text, in order, with repetition. Short texts are padded."""
     padded = [text[:MAX_CHARACTERS].ljust(SHINGLE) for text in texts]
     found: list[np.ndarray] = []
     for start, stop in _chunks([len(text) for text in padded], _TEXT_CHUNK):
@@ -46,7 +46,8 @@ def shingles(texts: Sequence[str]) -> list[np.ndarray]:
 def signatures(shingled: Sequence[np.ndarray]) -> np.ndarray:
     """MinHash signatures [N, SLOTS] uint32 of the shingles of N texts. Same input, same bytes."""
     rng = np.random.default_rng(_LSH_SEED)
-    multipliers = rng.integers(0, 1 << 31, SLOTS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)  # odd: a permutation of 2^32
+    # Odd multipliers make each hash a permutation of the 2^32 values.
+    multipliers = rng.integers(0, 1 << 31, SLOTS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     offsets = rng.integers(0, 1 << 32, SLOTS, dtype=np.uint32)
     result = np.empty((len(shingled), SLOTS), dtype=np.uint32)
     for start, stop in _chunks([len(hashes) for hashes in shingled], _CHUNK):
@@ -70,7 +71,7 @@ def _chunks(lengths: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
 
 
 def shares_band(signed: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
-    """bool [N]: which signatures [N, SLOTS] have a band in common with one of ``others`` [M, SLOTS], or with each other.
+    """bool [N]: which signatures [N, SLOTS] share a band with one of ``others`` [M, SLOTS], or with each other.
 
     The very condition LSH tests, over all rows at once; most texts share none, and the index need not be asked.
     """
@@ -98,7 +99,9 @@ class Index:
 
     def __init__(self, threshold: float) -> None:
         if not 0.5 <= threshold <= 1.0:
-            raise ValueError(f"near-duplicate threshold {threshold!r} must be between 0.5 and 1.0: below, LSH misses pairs")
+            raise ValueError(
+                f"near-duplicate threshold {threshold!r} must be between 0.5 and 1.0: below, LSH misses pairs"
+            )
         self._threshold = threshold
         self._lsh = MinHashLSH(num_perm=SLOTS, params=(BANDS, ROWS))
         self._scheme = MinHash(num_perm=1).scheme
@@ -157,9 +160,10 @@ def cluster_ids(folded: Sequence[str], threshold: float, owners: Sequence[int] |
     signed = signatures(shingled)
     index = Index(threshold)
     for item in np.flatnonzero(shares_band(signed)).tolist():
+        row = owner[item]
         # Rows linked already teach nothing: large clusters stay cheap.
-        for other, _ in index.near(shingled[item], signed[item], lambda key, item=item: root(owner[key]) != root(owner[item])):
-            low, high = sorted((root(owner[item]), root(owner[other])))
+        for other, _ in index.near(shingled[item], signed[item], lambda key, row=row: root(owner[key]) != root(row)):
+            low, high = sorted((root(row), root(owner[other])))
             parent[high] = low
         index.add(item, shingled[item], signed[item])
     return np.array([root(row) for row in range(len(parent))], dtype=np.int64)

@@ -73,7 +73,9 @@ def empty_records() -> pd.DataFrame:
 def to_records(rows: Iterable[Sequence]) -> pd.DataFrame:
     """Tuples in the order of RECORD_COLUMNS → frame; ``label`` and ``group`` int64, the rest str."""
     frame = pd.DataFrame(list(rows), columns=list(RECORD_COLUMNS))
-    return frame.astype({"label": "int64", "group": "int64"} | {c: "str" for c in RECORD_COLUMNS if c not in ("label", "group")})
+    return frame.astype(
+        {"label": "int64", "group": "int64"} | {c: "str" for c in RECORD_COLUMNS if c not in ("label", "group")}
+    )
 
 
 def screen(texts: Sequence, labels: Sequence, families: Sequence, langs: Sequence, source: str, split: str):

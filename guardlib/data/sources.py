@@ -1,4 +1,4 @@
-"""One set or all of them, as records: :func:`load_source`, :func:`load_available`. The registry itself is ``SOURCES``."""
+"""One set or all of them, as records: :func:`load_source`, :func:`load_available`. The registry is ``SOURCES``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def load_source(
     if name not in SOURCES:
         raise SourceError(f"source {name!r} does not exist; expected one of {', '.join(SOURCES)}")
     source = SOURCES[name]
-    raw = read_dataset(source.dataset_id, source.config, check_mirror(mirror), on_hub=source.on_hub, revision=source.revision)
+    raw = read_dataset(
+        source.dataset_id, source.config, check_mirror(mirror), on_hub=source.on_hub, revision=source.revision
+    )
     if missing := [split for split in source.splits if split not in raw.splits]:
         raise SourceError(
             f"{source.dataset_id}: split(s) {', '.join(missing)} missing; expected {', '.join(source.splits)}, "

@@ -37,7 +37,7 @@ def deduplicate(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def cluster(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """``frame`` with ``group``: the number of each row's near-duplicate cluster (see :func:`guardlib.data.minhash.cluster_ids`).
+    """``frame`` with ``group``: the near-duplicate cluster of each row; see :func:`guardlib.data.minhash.cluster_ids`.
 
     An obfuscated row is also compared by what it decodes to, so that a text and its encoded copy share a group.
     """
@@ -64,7 +64,9 @@ def split_by_cluster(frame: pd.DataFrame, validation_share: float, test_share: f
         raise ValueError(
             f"validation_share {validation_share!r} and test_share {test_share!r} must be ≥ 0 and sum to less than 1"
         )
-    groups = frame.groupby("group", sort=False).agg(label=("label", "first"), source=("source", "first"), size=("label", "size"))
+    groups = frame.groupby("group", sort=False).agg(
+        label=("label", "first"), source=("source", "first"), size=("label", "size")
+    )
     chosen = pd.Series("train", index=groups.index)
     for (label, source), members in groups.groupby(["label", "source"], sort=True):
         rng = rng_for(seed, "split", str(label), str(source))
@@ -72,7 +74,8 @@ def split_by_cluster(frame: pd.DataFrame, validation_share: float, test_share: f
         total = int(members["size"].sum())
         # Stochastic rounding: small sources give their share on average rather than never.
         wanted = {
-            name: int(total * share + rng.random()) for name, share in (("test", test_share), ("validation", validation_share))
+            name: int(total * share + rng.random())
+            for name, share in (("test", test_share), ("validation", validation_share))
         }
         for group, size in members["size"].items():
             name = next((name for name, rows in wanted.items() if 0 < size <= rows), None)

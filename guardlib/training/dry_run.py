@@ -52,9 +52,7 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
     device = pick_device()
     dtype = pick_precision(config.precision, device)
     model = copy.deepcopy(guardrail.model).to(device).train()
-    epoch = Epoch(
-        frame, guardrail.reader, seed=profile.seed, epoch=0, tokens_per_batch=config.tokens_per_batch, raw_share=0.3
-    )
+    epoch = Epoch(frame, guardrail.reader, config, seed=profile.seed, epoch=0)
     batch = _mixed_batch(epoch)
     optimizer = make_optimizer(model, config)
     losses, seconds, output = [], [], None

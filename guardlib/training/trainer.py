@@ -172,12 +172,7 @@ class _Run:
 
     def _make_epoch(self) -> Epoch:
         return Epoch(
-            self.train_frame,
-            self.reader,
-            seed=self.profile.seed,
-            epoch=self.state.epoch,
-            tokens_per_batch=self.config.tokens_per_batch,
-            raw_share=self.config.raw_share,
+            self.train_frame, self.reader, self.config, seed=self.profile.seed, epoch=self.state.epoch
         )
 
     def run(self) -> pd.DataFrame:

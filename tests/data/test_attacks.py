@@ -34,7 +34,9 @@ def test_ascii_is_in_every_domain_and_the_seed_decides(name, text, seed):
 def test_every_attack_changes_a_sentence_and_is_documented(name):
     entry = ATTACKS[name]
     assert apply(name, HELLO, np.random.default_rng(0)) != HELLO
-    assert entry.citation and entry.domain and entry.label in (Label.OBFUSCATION, Label.JAILBREAK, Label.DIRECT_INJECTION)
+    assert entry.citation
+    assert entry.domain
+    assert entry.label in (Label.OBFUSCATION, Label.JAILBREAK, Label.DIRECT_INJECTION)
     assert entry.function.__doc__
 
 
@@ -48,14 +50,15 @@ def test_flips_are_those_of_the_paper():
 def test_base64_is_standard_and_its_inverse_refuses_what_is_not_base64():
     assert apply("base64", "hé", np.random.default_rng(0)) == "aMOp"
     for wrong in ("not base64!", "aMOp ", "é", "/w=="):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"."):
             ATTACKS["base64"].inverse(wrong)
 
 
 @given(seed=SEEDS)
 def test_homoglyphs_look_like_latin_and_are_not(seed):
     changed = apply("homoglyph", HELLO, np.random.default_rng(seed))
-    assert len(changed) == len(HELLO) and not changed.isascii()
+    assert len(changed) == len(HELLO)
+    assert not changed.isascii()
     new = [char for char in changed if not char.isascii()]
     assert {unicodedata.name(char).split()[0] for char in new} <= {"CYRILLIC", "GREEK", "ARMENIAN", "MATHEMATICAL"}
 
@@ -68,7 +71,8 @@ def test_homoglyphs_leave_text_without_latin_letters_alone():
 def test_zero_width_adds_invisible_characters_only(text, seed):
     changed = apply("zero_width", text, np.random.default_rng(seed))
     added = [char for char in changed if char in ZERO_WIDTH]
-    assert added and len(changed) == len(text) + len(added)
+    assert added
+    assert len(changed) == len(text) + len(added)
 
 
 def test_unknown_and_repeated_names_are_errors():
@@ -92,7 +96,8 @@ def test_positions_are_where_they_say():
     assert compose(context, "DO IT", "start", rng).startswith("DO IT")
     assert compose(context, "DO IT", "end", rng).endswith("DO IT")
     middle = compose(context, "DO IT", "middle", rng)
-    assert middle.startswith("One sentence.") and middle.endswith("The last.")
+    assert middle.startswith("One sentence.")
+    assert middle.endswith("The last.")
     with pytest.raises(ValueError, match="'top'"):
         compose(context, "DO IT", "top", rng)
 

@@ -22,7 +22,8 @@ def test_every_part_serves_training_and_testing_and_they_share_no_group():
 def test_labels_follow_the_part():
     frames = corpus_frames(held_out=False)
     assert set(frames["benign"]["label"]) == set(frames["hard_negatives"]["label"]) == {0}
-    assert set(frames["attacks"]["label"]) >= {1, 2} and 0 not in set(frames["attacks"]["label"])
+    assert set(frames["attacks"]["label"]) >= {1, 2}
+    assert 0 not in set(frames["attacks"]["label"])
     assert set(frames["goals"]["family"]) == {HARMFUL_REQUEST, "injection_goal"}
 
 
@@ -45,10 +46,10 @@ def test_what_is_held_out_does_not_depend_on_the_other_lines(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    with pytest.raises(SourceError, match="attacks.jsonl"):
+    with pytest.raises(SourceError, match=r"attacks\.jsonl"):
         corpus_frames(held_out=False, folder=tmp_path)
     for part in PARTS:
         (tmp_path / f"{part}.jsonl").write_text("", encoding="utf-8")
     (tmp_path / "goals.jsonl").write_text(json.dumps({"text": "x", "kind": "harmful"}), encoding="utf-8")
-    with pytest.raises(SourceError, match="goals.jsonl row 1: expected the keys text, kind, category"):
+    with pytest.raises(SourceError, match=r"goals\.jsonl row 1: expected the keys text, kind, category"):
         corpus_frames(held_out=False, folder=tmp_path)

@@ -13,7 +13,11 @@ BENCHMARKS = pd.DataFrame(
     {
         "benchmark": ["lighthouse", "capital", "german"],
         "example_id": ["l/0", "c/0", "g/0"],
-        "text": [GOAL, "What is the capital city of Kyrgyzstan, please?", "Wie viele Brücken führen in Köln über den Rhein?"],
+        "text": [
+            GOAL,
+            "What is the capital city of Kyrgyzstan, please?",
+            "Wie viele Brücken führen in Köln über den Rhein?",
+        ],
     }
 )
 INNOCENT = [
@@ -32,7 +36,8 @@ def leaks(*texts):
 
 def test_innocent_rows_do_not_leak():
     found = leaks()
-    assert found.empty and tuple(found.columns) == LEAK_COLUMNS
+    assert found.empty
+    assert tuple(found.columns) == LEAK_COLUMNS
 
 
 def test_a_planted_copy_is_exact_whatever_its_case_and_spacing():
@@ -43,7 +48,8 @@ def test_a_planted_copy_is_exact_whatever_its_case_and_spacing():
 @pytest.mark.parametrize("text", [GOAL.replace("old", "odd"), "Hi! " + GOAL, GOAL + " again.", GOAL[:-4]])
 def test_a_planted_near_copy_is_near(text):
     found = leaks(text)
-    assert found["kind"].tolist() == ["near"] and found["benchmark"].tolist() == ["lighthouse"]
+    assert found["kind"].tolist() == ["near"]
+    assert found["benchmark"].tolist() == ["lighthouse"]
     assert 0.8 <= found["similarity"].iat[0] < 1.0
 
 

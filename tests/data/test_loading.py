@@ -14,7 +14,8 @@ WHY_NO_HUB = loading.why_no_hub  # before the fixture that keeps tests offline r
 
 
 def test_a_mirror_must_be_one(tmp_path):
-    assert check_mirror(None) is None and check_mirror("") is None
+    assert check_mirror(None) is None
+    assert check_mirror("") is None
     with pytest.raises(SourceError, match="is not a folder; set GUARDLIB_DATA"):
         check_mirror(tmp_path / "nowhere")
     with pytest.raises(SourceError, match=r"not a mirror; set GUARDLIB_DATA.*HF_TOKEN.*built-in corpus"):
@@ -27,7 +28,8 @@ def test_reading_a_mirror_keeps_values_as_they_are_and_writes_nothing_into_it(tm
     add_dataset(tmp_path, "github/x", {"train": github_rows(("a", 0, "benign", ""), (" ", 1, "jailbreak", "s"))})
     before = sorted(tmp_path.rglob("*"))
     raw = read_dataset("github/x", None, tmp_path, on_hub=False)
-    assert raw.origin == "mirror" and raw.splits["train"]["text"].tolist() == ["a", " "]
+    assert raw.origin == "mirror"
+    assert raw.splits["train"]["text"].tolist() == ["a", " "]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -61,6 +63,7 @@ def test_a_hub_that_never_answers_costs_seconds_not_minutes(monkeypatch):
         start = time.perf_counter()
         assert "127.0.0.1" in WHY_NO_HUB()
         assert time.perf_counter() - start < 2
-        assert WHY_NO_HUB() and WHY_NO_HUB.cache_info().hits == 1, "asked once per run"
+        WHY_NO_HUB()
+        assert WHY_NO_HUB.cache_info().hits == 1, "asked once per run"
     WHY_NO_HUB.cache_clear()
     assert threading.active_count() < 50

@@ -8,20 +8,47 @@ from guardlib.labels import RECORD_COLUMNS, Label
 
 
 @pytest.mark.parametrize(
-    "value, expected",
-    [(0, False), (1, True), (0.0, False), (1.0, True), (True, True), (np.int64(1), True), (np.float64(0), False), (np.bool_(True), True),
-     ("0", False), ("1", True), ("True", True), (" injection ", True), ("benign", False), ("1.0", True),
-     (2, None), (-1, None), (0.5, None), (float("nan"), None), (None, None), ("maybe", None), ([1], None)],
-)  # fmt: skip
+    ("value", "expected"),
+    [
+        (0, False),
+        (1, True),
+        (0.0, False),
+        (1.0, True),
+        (True, True),
+        (np.int64(1), True),
+        (np.float64(0), False),
+        (np.bool_(True), True),
+        ("0", False),
+        ("1", True),
+        ("True", True),
+        (" injection ", True),
+        ("benign", False),
+        ("1.0", True),
+        (2, None),
+        (-1, None),
+        (0.5, None),
+        (float("nan"), None),
+        (None, None),
+        ("maybe", None),
+        ([1], None),
+    ],
+)
 def test_flags_are_read_whatever_their_type(value, expected):
     assert read_flag(value) is expected
 
 
 @pytest.mark.parametrize(
-    "text, word",
-    [("", "empty"), (" \n\t\u3000", "empty"), (None, "NoneType"), (3.5, "float"), ("a\x00b", "NUL"), ("a\ud800b", "surrogate"),
-     ("x" * (MAX_CHARACTERS + 1), "characters")],
-)  # fmt: skip
+    ("text", "word"),
+    [
+        ("", "empty"),
+        (" \n\t\u3000", "empty"),
+        (None, "NoneType"),
+        (3.5, "float"),
+        ("a\x00b", "NUL"),
+        ("a\ud800b", "surrogate"),
+        ("x" * (MAX_CHARACTERS + 1), "characters"),
+    ],
+)
 def test_unusable_texts_are_named(text, word):
     assert word in why_unusable(text)
 
