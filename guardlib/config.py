@@ -52,7 +52,9 @@ class ModelConfig:
     char_filters: int = 64  # per width
     router_hidden: int = 64
     use_entropy: bool = True  # the router also sees the fast head's entropy and margin
-    router_threshold: float | None = None  # None: calibrated on validation to deep_budget; the mission's fixed one is 0.3
+    router_threshold: float | None = (
+        None  # None: calibrated on validation to deep_budget; the mission's fixed one is 0.3
+    )
     deep_budget: float = 0.30
     dropout: float = 0.1  # in the heads
     layer_dropout: float = 0.0  # in the layers; of use only where texts are seen several times
@@ -134,7 +136,9 @@ PROFILES: dict[str, Profile] = {
         name="smoke",
         data=DataConfig(max_rows_per_source=60, generated_per_attack=24, hard_negatives=60, benchmark_rows=24),
         model=ModelConfig(vocab_size=3000, stem_layers=1, deep_layers=1, num_experts=2, max_length=64),
-        training=TrainingConfig(epochs=1, max_train_tokens=24_000, validations=3, validation_rows=100, checkpoint_every=20),
+        training=TrainingConfig(
+            epochs=1, max_train_tokens=24_000, validations=3, validation_rows=100, checkpoint_every=20
+        ),
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
     ),
@@ -165,7 +169,9 @@ def get_profile(name: str, settings: dict | None = None) -> Profile:
 def profile_from_dict(values: dict) -> Profile:
     """Inverse of :meth:`Profile.to_dict`; unknown keys raise ConfigError."""
     values = dict(values)
-    sections = {f.name: f.default_factory for f in dataclasses.fields(Profile) if f.default_factory is not dataclasses.MISSING}
+    sections = {
+        f.name: f.default_factory for f in dataclasses.fields(Profile) if f.default_factory is not dataclasses.MISSING
+    }
     settings: dict[str, object] = {}
     for key, value in values.items():
         if key in sections:

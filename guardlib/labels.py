@@ -28,7 +28,7 @@ HARMFUL_REQUEST = "harmful_request"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled text. ``group`` is its near-duplicate cluster (-1 before clustering); ``lang`` is ISO 639-1 or ''."""
+    """One labelled text. ``group``: near-duplicate cluster (-1 before clustering); ``lang``: ISO 639-1 or ''."""
 
     text: str
     label: Label

@@ -18,7 +18,7 @@ STAGES = (
 
 
 def project_root() -> Path:
-    """The folder that holds ``artifacts/`` and ``figures/``: ``$GUARDLIB_HOME``, else the checkout, else the working folder.
+    """The folder that holds ``artifacts/`` and ``figures/``: ``$GUARDLIB_HOME``, the checkout, or the working folder.
 
     A notebook may be started from ``notebooks/`` or from the root, so the checkout is looked for upwards.
     """

@@ -109,7 +109,7 @@ def make_frame(rows: int = 96, seed: int = 0) -> pd.DataFrame:
     labels = rng.integers(0, 4, rows)
     texts = []
     for label in labels:
-        sentence = [*rng.choice(words, rng.integers(2, 14)), marks[label]]
+        sentence = [*rng.choice(words, rng.integers(2, 10)), marks[label]]
         texts.append(" ".join(sentence[i] for i in rng.permutation(len(sentence))))
     frame = pd.DataFrame({"text": texts, "label": labels})
     return frame.assign(source="made", family="made", group=range(rows), lang="en", split="train")

@@ -23,7 +23,7 @@ POLICIES = ("exclude", "benign", "jailbreak")
 #: Parts of the built-in corpus are small and varied: they take this multiple of the cap per source.
 _CORPUS_SHARE = 4
 #: Documents with a hidden instruction, per row that one attack generator makes.
-_INDIRECT_SHARE = 3
+_INDIRECT_SHARE = 2
 #: Ordinary requests that hard negatives are put beside.
 _FILLER_SOURCES = ("corpus_benign", "alpaca_instructions", "dolly_2k", "self_instruct", "clinc150", "xquad")
 

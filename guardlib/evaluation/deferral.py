@@ -32,7 +32,7 @@ def at_budget(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
 
 
 def beats_random(frame: pd.DataFrame, budget: float, draws: int = 10_000, seed: int = 0) -> float:
-    """One-sided permutation p-value: how often random routing at the same budget gains at least what the router gains."""
+    """One-sided permutation p-value: how often random routing at the same budget gains what the router does."""
     labels = frame["label"].to_numpy()
     fast = frame[[f"p_fast_{k}" for k in range(NUM_CLASSES)]].to_numpy().argmax(1) == labels
     deep = frame[[f"p_deep_{k}" for k in range(NUM_CLASSES)]].to_numpy().argmax(1) == labels

@@ -16,7 +16,7 @@ def write_results(
     ranked: pd.DataFrame,
     thresholds: dict[str, float],
 ) -> list[Path]:
-    """``benchmark_summary.csv`` (a row per benchmark, system and threshold) and ``benchmark_results.json`` (everything)."""
+    """``benchmark_summary.csv`` (per benchmark, system and threshold) and ``benchmark_results.json`` (everything)."""
     table = pd.concat([summary.assign(threshold="default"), at_fpr.assign(threshold="fpr_1pct")], ignore_index=True)
     table.to_csv(folder / "benchmark_summary.csv", index=False)
     parts = {"summary": table, "variants": variants, "ranking": ranked}
@@ -28,7 +28,7 @@ def write_results(
 
 
 def headline_figures(summary: pd.DataFrame, system: str = "guard") -> dict[str, float]:
-    """One number per benchmark for the manifest: accuracy where there are benign rows alone or both, else detection rate."""
+    """One number per benchmark for the manifest: accuracy where it holds benign rows, else detection rate."""
     rows = summary[summary["system"] == system]
     figures = {}
     for row in rows.itertuples():

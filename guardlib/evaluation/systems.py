@@ -25,7 +25,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def score_guardrail(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """Score rows of the routed guard and of each branch alone; ``seconds`` is the batch time per text of both branches."""
+    """Score rows of the routed guard and of each branch alone; ``seconds``: batch time per text, both branches run."""
     scores = score_windows(
         guardrail.model,
         guardrail.reader,
@@ -57,9 +57,7 @@ def score_baselines(baselines: dict[str, Predict], benchmarks: pd.DataFrame) -> 
     return pd.concat(rows, ignore_index=True)
 
 
-def validation_rows(
-    guard_rows: pd.DataFrame, baselines: dict[str, Predict], validation: pd.DataFrame
-) -> pd.DataFrame:
+def validation_rows(guard_rows: pd.DataFrame, baselines: dict[str, Predict], validation: pd.DataFrame) -> pd.DataFrame:
     """Scores of every system on the validation split, columns system, score, label.
 
     The guard's and its branches' are those that training wrote (validation_scores.parquet); only baselines are run.

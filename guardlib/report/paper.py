@@ -1,4 +1,4 @@
-"""Stage 08: results that earlier stages wrote → every figure and table of the paper. Nothing is computed by a model here."""
+"""Stage 08: results that earlier stages wrote → every figure and table of the paper. No model runs here."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def make_tables(results: Results) -> Tables:
 
 
 def save_all(drawn: dict[str, Figure], made: Tables, results: Results, profile: Profile) -> list[Path]:
-    """Figures as PDF and PNG, tables as LaTeX and (the main one, for the README) Markdown, in the profile's figures folder."""
+    """Figures as PDF and PNG, tables as LaTeX, in the profile's figures folder."""
     folder = figures_folder(profile.name)
     saved = [path for name, fig in drawn.items() for path in figures.save_figure(fig, folder, name, results.provenance)]
     captions = {

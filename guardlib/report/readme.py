@@ -46,7 +46,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
         tables.to_markdown(tables.main_results(default, systems, accuracy=True)),
         "**The same transform on attacks and on benign text** (the routed guard, threshold 0.5)",
         tables.to_markdown(matched_table(matched)),
-        f"**Latency**, raw string to verdict, one text at a time, INT8, on {manifests['07_cpu_latency'].machine['cpu']}",
+        f"**Latency**, raw string to verdict, one text each, INT8, on {manifests['07_cpu_latency'].machine['cpu']}",
         tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
         "**Files of the guard**",
         tables.to_markdown(size_table(sizes)),
@@ -80,7 +80,8 @@ def stage_table(manifests: dict[str, Manifest]) -> pd.DataFrame:
     """Minutes, peak memory and headline of each stage."""
     rows = []
     for stage, manifest in manifests.items():
-        figures = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in manifest.headline.items()]
+        headline = manifest.headline.items()
+        figures = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in headline]
         rows.append(
             {
                 "Stage": stage,

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from guardlib.labels import LABEL_NAMES, Label
+from guardlib.paths import stage_folder
 from guardlib.runtime.decision import TextScores, WindowScores, decide
 from guardlib.runtime.response import encode_verdict
 from guardlib.runtime.session import (
@@ -96,7 +97,7 @@ class Guard:
         """Read a guard folder, checking every digest.
 
         Args:
-            path: the folder; None: the release inside the package.
+            path: the folder; None: the release inside the package, else the one that the workbook made here.
             threads: CPU threads for one scan; None: those this process may use, at most 4.
             threshold: flag from this score on; None: the guard's default.
             fpr: instead of a threshold, the operating point that flags this share of benign validation texts.
@@ -221,13 +222,17 @@ def _verdict(
 
 def _find(path: str | Path | None) -> Path:
     """The guard folder to read. Raises GuardLoadError with what to do where there is none."""
-    folder = RELEASE if path is None else Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    made = 'make one with: python run_all.py, then Guard.load("artifacts/laptop/06_quantize_onnx/guard")'
+    made = [stage_folder(profile, "06_quantize_onnx") / "guard" for profile in ("paper", "laptop")]
+    candidates = [RELEASE, *made] if path is None else [Path(path).expanduser()]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
     if path is None:
-        raise GuardLoadError(f"this package holds no released guard ({RELEASE} does not exist); {made}")
-    raise GuardLoadError(f"guard folder {folder} does not exist; {made}")
+        raise GuardLoadError(
+            f"this package holds no released guard ({RELEASE}), and no run made one in {made[-1].parents[2]}; "
+            "make one with: make run, or load another with Guard.load(path)"
+        )
+    raise GuardLoadError(f"guard folder {path} does not exist; make one with: python run_all.py")
 
 
 def _listed(texts: object) -> list | tuple:

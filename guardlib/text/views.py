@@ -38,7 +38,7 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
 )
 _TAGS = re.compile("[\U000e0020-\U000e007e]+\U000e007f?")
-_FLAG, _TAG_END, _KEYCAP = "\U0001f3f4", "\U000e007f", "\u20e3"
+_FLAG, _TAG_END = "\U0001f3f4", "\U000e007f"
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
     r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}(?![0-9A-Za-z])"  # 48656c6c6f…
@@ -206,10 +206,7 @@ def strip_invisible(text: str) -> str:
         nonlocal tricks
         run, (start, end) = match.group(), match.span()
         before, after = spelt_out[max(start - 2, 0) : start], spelt_out[end : end + 2]
-        selector = run in ("\ufe0e", "\ufe0f")
         if run == "\u00ad" and len(before + after) == 4 and (before + after).isalpha():
-            return run
-        if selector and (after[:1] == _KEYCAP or not before[-1:].isalnum()):
             return run
         if len(run) <= 2 and before and ord(before[-1]) >= 0x590:  # Hebrew and all that comes after it
             return run

@@ -64,10 +64,11 @@ def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str
 
 
 def read_state(path: Path) -> dict:
-    """The JSON state of a checkpoint. Raises CheckpointError if the file is damaged."""
+    """The JSON state of a checkpoint, ``identity`` in it. Raises CheckpointError if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()["state"])
+            state = json.loads(file.metadata()["state"])
+            return state | {"identity": dict(state["identity"])}
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged ({error}); {_fresh(path)}") from error
 

@@ -65,7 +65,7 @@ class Epoch:
 def repeats(frame: pd.DataFrame, temperature: float, rng: np.random.Generator) -> np.ndarray:
     """How often each row is read in an epoch, int64 [N]: on average once, rows of small sources more often.
 
-    A source (per label) of n rows gets n^temperature of the epoch instead of n (Conneau & Lample 2019, arXiv 1901.07291,
+    A source (per label) of n rows gets n^temperature of the epoch, not n (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. At most 4 times.
     """
     names = frame["source"].where(frame["source"] != _GENERATED, frame["family"])
@@ -77,7 +77,7 @@ def repeats(frame: pd.DataFrame, temperature: float, rng: np.random.Generator) -
 
 
 def training_windows(frame: pd.DataFrame, reader: Reader, rng: np.random.Generator, raw_share: float) -> list[Window]:
-    """One window per row. Of a long attack the start, where its instructions stand; of a long benign text any place.
+    """One window per row: of a long attack the start, where its instructions stand, of a long benign text any place.
 
     Windows of long texts are cut to a random length between half and whole: texts of every length are learnt, for less.
     """

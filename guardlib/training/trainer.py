@@ -50,6 +50,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0  # next batch of the epoch
     tokens: int = 0
+    total_tokens: int = 0  # of the whole run, settled at its start: epochs differ a little
     validations: int = 0
     seconds: float = 0.0
     best_loss: float = math.inf
@@ -155,10 +156,11 @@ class _Run:
             print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
         self.log = RunLog(folder, self.state.history, self.state.steps)
         self.epoch = self._make_epoch()
-        per_epoch = self.epoch.tokens
-        self.total_tokens = min(per_epoch * self.config.epochs, self.config.max_train_tokens or math.inf)
+        if not self.state.total_tokens:
+            whole = self.epoch.tokens * self.config.epochs
+            self.state.total_tokens = min(whole, self.config.max_train_tokens or whole)
         self.bar = tqdm(
-            total=int(self.total_tokens),
+            total=self.state.total_tokens,
             initial=self.state.tokens,
             unit="tok",
             unit_scale=True,
@@ -171,9 +173,7 @@ class _Run:
         self.expert_load = torch.zeros(self.profile.model.num_experts)
 
     def _make_epoch(self) -> Epoch:
-        return Epoch(
-            self.train_frame, self.reader, self.config, seed=self.profile.seed, epoch=self.state.epoch
-        )
+        return Epoch(self.train_frame, self.reader, self.config, seed=self.profile.seed, epoch=self.state.epoch)
 
     def run(self) -> pd.DataFrame:
         self.model.train()
@@ -197,11 +197,11 @@ class _Run:
         patience = self.config.patience
         if patience and self.state.bad_validations >= patience:
             return True
-        return self.state.epoch >= self.config.epochs or self.state.tokens >= self.total_tokens
+        return self.state.epoch >= self.config.epochs or self.state.tokens >= self.state.total_tokens
 
     def _step(self) -> None:
         """One optimizer step over ``accumulate`` batches."""
-        factor = schedule(self.state.tokens / self.total_tokens, self.config.warmup_share)
+        factor = schedule(self.state.tokens / self.state.total_tokens, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         for _ in range(self.config.accumulate):
@@ -261,7 +261,7 @@ class _Run:
                 self.epoch = self._make_epoch()
 
     def _validation_due(self) -> bool:
-        share = self.state.tokens / self.total_tokens
+        share = self.state.tokens / self.state.total_tokens
         return self._finished() or share * self.config.validations >= self.state.validations + 1
 
     def _elapsed(self) -> float:

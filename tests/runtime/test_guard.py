@@ -279,10 +279,18 @@ def test_a_setting_of_a_later_version_is_ignored(copy):
 
 def test_without_a_release_the_error_says_what_to_run(monkeypatch, tmp_path):
     monkeypatch.setattr(guard_module, "RELEASE", tmp_path / "none")
-    with pytest.raises(GuardLoadError, match=r"python run_all\.py.*Guard\.load\("):
+    monkeypatch.setenv("GUARDLIB_HOME", str(tmp_path))
+    with pytest.raises(GuardLoadError, match=r"make run.*Guard\.load\("):
         Guard.load()
     with pytest.raises(GuardLoadError, match="nowhere"):
         Guard.load(tmp_path / "nowhere")
+
+
+def test_without_a_release_the_guard_that_a_run_made_is_loaded(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(guard_module, "RELEASE", tmp_path / "none")
+    monkeypatch.setenv("GUARDLIB_HOME", str(tmp_path))
+    shutil.copytree(tiny.folder / "guard", tmp_path / "artifacts" / "laptop" / "06_quantize_onnx" / "guard")
+    assert Guard.load(threads=1).scan("hello").score == Guard.load(tiny.folder / "guard", threads=1).scan("hello").score
 
 
 def test_threads_are_checked(tiny):

@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch, name)
         lambda: save_checkpoint(path, model, optimizer, {"identity": IDENTITY}),
         lambda: save_weights(path, model),
     ):
-        with pytest.raises(CheckpointError, match="No space left.*previous one is kept"):
+        with pytest.raises(CheckpointError, match=r"No space left.*previous one is kept"):
             write()
         assert path.read_bytes() == before
         assert [entry.name for entry in tmp_path.iterdir()] == ["last.safetensors"]

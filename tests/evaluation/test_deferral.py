@@ -1,0 +1,53 @@
+"""What the router is worth at its budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from guardlib.evaluation.deferral import at_budget, beats_random, headline
+from guardlib.labels import NUM_CLASSES
+
+
+def routing_frame(fast_right: np.ndarray, deep_right: np.ndarray, router: np.ndarray) -> pd.DataFrame:
+    """Rows of class 1 on which each branch is right or (saying 0) wrong as given."""
+    frame = pd.DataFrame({"label": 1, "router": router, "route": "fast"})
+    for name, right in (("p_fast", fast_right), ("p_deep", deep_right)):
+        for label in range(NUM_CLASSES):
+            frame[f"{name}_{label}"] = 0.1 if label > 1 else np.where(right == (label == 1), 0.7, 0.1)
+    return frame
+
+
+@pytest.fixture
+def hundred() -> tuple[np.ndarray, np.ndarray]:
+    """The fast branch errs on 20 of 100 rows, the deep branch on none of them but on 5 others."""
+    fast, deep = np.ones(100, bool), np.ones(100, bool)
+    fast[:20] = False
+    deep[20:25] = False
+    return fast, deep
+
+
+def test_policies_against_hand_counts(hundred):
+    perfect = -np.arange(100.0)  # sends the rows the fast branch gets wrong first
+    table = at_budget(routing_frame(*hundred, perfect), 0.2).set_index("policy")
+    assert table.loc["always fast", "accuracy"] == pytest.approx(0.80)
+    assert table.loc["always deep", "accuracy"] == pytest.approx(0.95)
+    assert table.loc["router", "accuracy"] == pytest.approx(1.00)
+    assert table.loc["oracle", "accuracy"] == pytest.approx(1.00)
+    assert table.loc["random", "accuracy"] == pytest.approx(0.80 + 0.2 * 0.15)  # a fifth of the net gain
+    assert (table["low"] <= table["accuracy"]).all()
+    assert (table["high"] >= table["accuracy"]).all()
+
+
+def test_a_router_that_knows_beats_random_and_one_that_does_not_does_not(hundred):
+    frame = routing_frame(*hundred, -np.arange(100.0))
+    assert beats_random(frame, 0.2) < 0.001
+    backwards = frame.assign(router=np.arange(100.0))
+    assert beats_random(backwards, 0.2) > 0.5
+
+
+def test_headline_has_every_policy(hundred):
+    figures = headline(at_budget(routing_frame(*hundred, -np.arange(100.0)), 0.2), 0.01)
+    assert figures["accuracy_router"] > figures["accuracy_random"]
+    assert figures["p_router_is_random"] == 0.01

@@ -1,0 +1,48 @@
+"""The README's results section: replaced between its markers, and nowhere else."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from guardlib.report.readme import END, START, main, matched_table, results_section, size_table, update
+
+
+def test_update_replaces_only_between_the_markers(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{START}\nold 12.3\n{END}\nafter\n")
+    update(readme, "new 45.6\n")
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "new 45.6" in text
+    assert "old 12.3" not in text
+    update(readme, "new 45.6\n")
+    assert readme.read_text() == text  # writing the same section twice changes nothing
+
+
+@pytest.mark.parametrize("text", ["no markers", f"{START} only one", f"{START}{END}{START}{END}"])
+def test_a_readme_without_its_markers_is_refused(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(ValueError, match="once each"):
+        update(readme, "section")
+    assert readme.read_text() == text
+
+
+def test_an_unfinished_run_is_refused_with_the_command(tmp_path, monkeypatch, capsys):
+    with pytest.raises(FileNotFoundError, match=r"01_data has no manifest; run: python run_all.py --profile smoke"):
+        results_section("smoke", tmp_path)
+    monkeypatch.setenv("GUARDLIB_HOME", str(tmp_path))
+    assert main(["--profile", "smoke"]) == 1
+    assert "01_data has no manifest" in capsys.readouterr().err
+
+
+def test_tables_print_what_the_frames_hold():
+    row = {"benchmark": "flipattack", "variant": "FCS", "n_pos": 50, "tpr": 0.9, "tpr_low": 0.8, "tpr_high": 0.95}
+    matched = pd.DataFrame([row | {"n_neg": 40, "fpr": 0.05, "fpr_low": 0.01, "fpr_high": 0.16}])
+    printed = matched_table(matched).iloc[0]
+    assert printed["Caught"] == "90.0 [80.0, 95.0]"
+    assert printed["Benign flagged"] == "5.0 [1.0, 16.0]"
+    sizes = pd.DataFrame({"precision": ["int8", "int8"], "bytes": [1_500_000, 2_500_000]})
+    assert size_table(sizes)["On disk"].tolist() == ["4.0 MB"]
