@@ -52,9 +52,7 @@ class ModelConfig:
     char_filters: int = 64  # per width
     router_hidden: int = 64
     use_entropy: bool = True  # the router also sees the fast head's entropy and margin
-    router_threshold: float | None = (
-        None  # None: calibrated on validation to deep_budget; the mission's fixed one is 0.3
-    )
+    router_threshold: float | None = None  # a probability; None: set on validation so that deep_budget is met
     deep_budget: float = 0.30
     dropout: float = 0.1  # in the heads
     layer_dropout: float = 0.0  # in the layers; of use only where texts are seen several times
@@ -82,7 +80,7 @@ class TrainingConfig:
     source_temperature: float = 0.5  # share of a source in an epoch ~ rows^this; 1: as the data is
     raw_share: float = 0.3  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     validations: int = 6  # evenly over the run
-    validation_rows: int | None = 400  # rows read at each of them; the last reads all
+    validation_rows: int | None = 400  # rows read at each of them; calibration reads all
     patience: int = 4  # validations without improvement before stopping; 0: never
     checkpoint_every: int = 300  # optimizer steps
     resume: bool = True  # go on from checkpoints/last.safetensors where there is one

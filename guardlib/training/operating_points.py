@@ -20,7 +20,7 @@ from guardlib.text.reading import worst_window
 def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Calibration:
     """Fit every operating point on validation scores; ``labels`` [N] are those of the texts.
 
-    The routing threshold is the mission's fixed one (a probability) where ``model.router_threshold`` is set, otherwise
+    The routing threshold is a fixed probability where ``model.router_threshold`` is set, otherwise
     the quantile that sends ``model.deep_budget`` of the texts deep.
     """
     fast = _deciding(scores, scores.fast_logits)
