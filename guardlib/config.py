@@ -77,7 +77,7 @@ class TrainingConfig:
     balance_loss_weight: float = 0.01
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
-    source_temperature: float = 0.5  # share of a source in an epoch ~ rows^this; 1: as the data is
+    source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
     raw_share: float = 0.3  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     validations: int = 6  # evenly over the run
     validation_rows: int | None = 400  # rows read at each of them; calibration reads all
@@ -140,7 +140,7 @@ PROFILES: dict[str, Profile] = {
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
     ),
-    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_300_000)),
+    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_400_000)),
     "paper": Profile(
         name="paper",
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=3000, hard_negatives=30_000),

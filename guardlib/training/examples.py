@@ -17,8 +17,8 @@ from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
 
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
-_MOST_REPEATS = 4  # of one row in one epoch
-_GENERATED = "obfuscated"  # source whose families are generators, each a set of its own
+_MOST_REPEATS = 6  # of one row in one epoch
+_LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
 
 
@@ -63,14 +63,16 @@ class Epoch:
 
 
 def repeats(frame: pd.DataFrame, temperature: float, rng: np.random.Generator) -> np.ndarray:
-    """How often each row is read in an epoch, int64 [N]: on average once, rows of small sources more often.
+    """How often each row is read in an epoch, int64 [N]: once on average; short texts and those of small sources more.
 
     A source (per label) of n rows gets n^temperature of the epoch, not n (Conneau & Lample 2019, arXiv 1901.07291,
-    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. At most 4 times.
+    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Within that, a
+    text of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than
+    a short one. At most 6 times.
     """
-    names = frame["source"].where(frame["source"] != _GENERATED, frame["family"])
-    sizes = frame.groupby([names, "label"])["label"].transform("size").to_numpy(np.float64)
-    weights = sizes ** (temperature - 1)
+    sizes = frame.groupby(["source", "label"])["label"].transform("size").to_numpy(np.float64)
+    characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
+    weights = sizes ** (temperature - 1) / np.sqrt(characters)
     weights = np.minimum(weights * (len(weights) / weights.sum()), _MOST_REPEATS)
     whole = np.floor(weights).astype(np.int64)
     return whole + (rng.random(len(whole)) < weights - whole)

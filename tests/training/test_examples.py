@@ -27,7 +27,8 @@ def rows_of(epoch: Epoch) -> list[list[int]]:
 
 
 def test_an_epoch_is_every_row_once():
-    rows = rows_of(make_epoch())
+    frame = make_frame(96).assign(text="of one length")  # at temperature 1 nothing else sets rows apart
+    rows = rows_of(make_epoch(frame=frame))
     assert sorted(row for batch in rows for row in batch) == list(range(96))
     assert len(rows) > 4
 
@@ -86,13 +87,25 @@ def two_sources(large: int = 900, small: int = 100) -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.1), (0.5, 0.25), (0.0, 0.44)])
+@pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.1), (0.5, 0.25), (0.0, 0.5)])
 def test_small_sources_are_read_more_often(temperature, share):
-    """Rows^temperature: 30 to 10 at a half; at nought half and half, but no row more than four times on average."""
-    frame = two_sources()
+    """Rows^temperature: 30 to 10 at a half, half and half at nought."""
+    frame = two_sources().assign(text="of one length")
     times = repeats(frame, temperature, np.random.default_rng(0))
     assert times[900:].sum() / times.sum() == pytest.approx(share, abs=0.03)
-    assert times.max() <= 5
+    assert times.sum() == pytest.approx(1000, rel=0.05)  # once on average
+
+
+def test_no_row_is_read_more_than_six_times():
+    times = repeats(two_sources(9990, 10), 0.0, np.random.default_rng(0))
+    assert times.max() == 6
+
+
+def test_short_texts_are_read_more_often_than_long_ones():
+    """By the square root of the length: 400 characters half as often as 100."""
+    frame = make_frame(2000).assign(label=0, source="one", text=["x" * 100, "y" * 400] * 1000)
+    times = repeats(frame, 1.0, np.random.default_rng(0))
+    assert times[::2].sum() / times[1::2].sum() == pytest.approx(2, rel=0.1)
 
 
 def test_repeated_rows_keep_their_labels_and_numbers():
