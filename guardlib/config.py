@@ -140,7 +140,7 @@ PROFILES: dict[str, Profile] = {
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
     ),
-    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_400_000)),
+    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_300_000)),
     "paper": Profile(
         name="paper",
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=3000, hard_negatives=30_000),
