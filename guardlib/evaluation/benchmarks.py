@@ -162,6 +162,12 @@ def check_benchmarks(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def paired_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of those benchmarks that hold attacks and benign text under the same transform; score or benchmark rows."""
+    names = [entry.name for entry in BENCHMARKS.values() if entry.paired]
+    return rows[rows["benchmark"].isin(names)]
+
+
 def group_of(base: str) -> str:
     """Name of the cluster of rows made from ``base``: a hash of the folded text, the same in every benchmark."""
     return hashlib.blake2b(fold(base).encode(errors="surrogatepass"), digest_size=6).hexdigest()

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from guardlib.config import Profile
 from guardlib.evaluation import metrics
+from guardlib.evaluation.benchmarks import paired_rows
 from guardlib.paths import figures_folder
 from guardlib.report import figures, tables
 
@@ -64,7 +65,7 @@ def draw_figures(results: Results, budget: float = 0.30) -> dict[str, Figure]:
         "routing_curve": figures.routing_curve(results.routing_curve, budget),
         "routing_by_label": figures.routing_by_label(results.routing_by_label, budget),
         "confusion_matrix": figures.confusion_matrix(guard, system="guard"),
-        "detection_per_attack": figures.detection_per_attack(metrics.matched_detection(guard)),
+        "detection_per_attack": figures.detection_per_attack(metrics.matched_detection(paired_rows(guard))),
         "over_defence": figures.over_defence(benign[benign["metric"] == "fpr"]),
         "score_distribution": figures.score_distribution(guard, system="guard"),
         "reliability": figures.reliability(metrics.reliability(guard)),

@@ -14,6 +14,7 @@ import pandas as pd
 
 from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
+from guardlib.evaluation.benchmarks import paired_rows
 from guardlib.paths import STAGES, project_root, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import Manifest, read_manifest
@@ -39,7 +40,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
     sizes = pd.read_csv(folders["06_quantize_onnx"] / "sizes.csv")
     default = summary[summary["threshold"] == "default"]
     systems = [name for name in SYSTEMS if name in set(default["system"])]
-    matched = metrics.matched_detection(scores[scores["system"] == "guard"])
+    matched = metrics.matched_detection(paired_rows(scores[scores["system"] == "guard"]))
     parts = [
         _origin(profile, manifests),
         "**Detection and false positives** (percent, 95 % interval; threshold 0.5)",

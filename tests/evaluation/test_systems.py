@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from guardlib.evaluation import metrics
+from guardlib.evaluation.benchmarks import paired_rows
 from guardlib.evaluation.errors import worst_errors
 from guardlib.evaluation.results import headline_figures, write_results
 from guardlib.evaluation.scores import score_rows
@@ -75,3 +76,8 @@ def test_results_are_written_and_read_back(tmp_path, scored):
     assert results["thresholds"] == {"guard": 0.5}
     assert results["summary"][0]["benchmark"] == "made"
     assert headline_figures(summary) == {"made_accuracy": round(float(summary["accuracy"].iloc[0]), 4)}
+
+
+def test_paired_rows_are_those_of_transforms():
+    rows = pd.DataFrame({"benchmark": ["flipattack", "deepset_test", "transforms", "notinject"]})
+    assert paired_rows(rows)["benchmark"].tolist() == ["flipattack", "transforms"]
