@@ -122,7 +122,9 @@ def test_interrupt_ends_kernel_and_frees_the_lock(home):
     write_notebook(home, "01_data", "import os, time", '(stage.folder / "pid").write_text(str(os.getpid()))',
                    "time.sleep(120)")  # fmt: skip
     command = [sys.executable, str(ROOT / "run_all.py"), *SMOKE, "--only", "01"]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A suite started in the background by a shell inherits "ignore SIGINT"; a run in a terminal does not.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard)
     try:
         pid_file = folder_of(home, "01_data") / "pid"
         wait_until(lambda: (pid_file.is_file() and pid_file.read_text()) or first.poll() is not None)
