@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
+
 from guardlib.console import Console, LogStream
 from guardlib.fingerprint import PACKAGE
 
@@ -88,7 +90,30 @@ def execute(notebook: Path, copy: Path, parameters: dict, console: Console) -> s
     finally:
         for stream in streams:
             stream.close()
+        settle_progress(copy)
     return ""
+
+
+def settle_progress(copy: Path) -> None:
+    """Leave of each progress bar in an executed notebook what a terminal shows at the end: its last state, if any."""
+    if not copy.is_file():
+        return
+    notebook = nbformat.read(copy, as_version=4)
+    for cell in notebook.cells:
+        settled = []
+        for output in cell.get("outputs", []):
+            last = settled[-1] if settled else None
+            if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+                last.text += output.text
+            else:
+                settled.append(output)
+        for output in settled:
+            if output.output_type == "stream":
+                lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n")]
+                output.text = "\n".join(lines) if any(lines) else ""
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in settled if output.output_type != "stream" or output.text]
+    nbformat.write(notebook, copy)
 
 
 def describe_failure(error) -> str:

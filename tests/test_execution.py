@@ -1,0 +1,34 @@
+"""What an executed notebook keeps of its log."""
+
+from __future__ import annotations
+
+import nbformat
+
+from guardlib.execution import settle_progress
+
+
+def stream(name: str, text: str):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def test_a_progress_bar_leaves_its_last_state(tmp_path):
+    cell = nbformat.v4.new_code_cell("train()")
+    cell.outputs = [
+        stream("stdout", "first\nsecond\n"),
+        stream("stderr", "\rtraining:   0%"),
+        stream("stderr", "\rtraining:  50%"),
+        stream("stderr", "\rtraining: 100%"),
+        stream("stderr", "\n"),
+        stream("stdout", "done\n"),
+        stream("stderr", "\rscoring: 10%"),
+        stream("stderr", "\r             \r"),
+    ]
+    path = tmp_path / "notebook.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("text"), cell]), path)
+    settle_progress(path)
+    kept = [(output.name, output.text) for output in nbformat.read(path, as_version=4).cells[1].outputs]
+    assert kept == [("stdout", "first\nsecond\n"), ("stderr", "training: 100%\n"), ("stdout", "done\n")]
+
+
+def test_a_notebook_that_was_never_written_is_no_error(tmp_path):
+    settle_progress(tmp_path / "none.ipynb")
