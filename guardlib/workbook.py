@@ -155,6 +155,7 @@ class Stage:
     _facts: NotebookFacts
     _inputs: dict[str, Manifest] = field(default_factory=dict)
     _reads_mirror: bool = False
+    _draws_figures: bool = False
     _clock: float = field(default_factory=time.perf_counter)
     _started: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     _before: dict[str, tuple] = field(default_factory=dict)
@@ -179,9 +180,12 @@ class Stage:
 
     @property
     def figures(self) -> Path:
-        """Folder of the paper's figures; files that the stage writes there are recorded among its outputs."""
+        """Folder of the paper's figures; what is written there after a stage asked for it is among its outputs."""
         path = figures_folder(self.profile.name, self.root)
         path.mkdir(parents=True, exist_ok=True)
+        if not self._draws_figures:
+            self._draws_figures = True
+            self._before |= {name: _stamp(file) for name, file in self._figure_files().items()}
         return path
 
     @property
@@ -273,13 +277,17 @@ class Stage:
         return pd.DataFrame(rows, columns=["file", "bytes", "sha256"])
 
     def _files(self) -> dict[str, Path]:
-        """Name as in the manifest → file, of all in the stage's folder and in the profile's figures folder."""
+        """Name as in the manifest → file: all in the stage's folder and, if it draws any, in the figures folder."""
         files = {path.relative_to(self.folder).as_posix(): path for path in output_files(self.folder)}
+        return files | self._figure_files() if self._draws_figures else files
+
+    def _figure_files(self) -> dict[str, Path]:
         figures = figures_folder(self.profile.name, self.root)
-        for path in output_files(figures):
-            if path.relative_to(figures).parts[0] not in PROFILES:  # laptop's folder holds those of the others
-                files["/" + path.relative_to(self.root).as_posix()] = path
-        return files
+        return {
+            "/" + path.relative_to(self.root).as_posix(): path
+            for path in output_files(figures)
+            if path.relative_to(figures).parts[0] not in PROFILES  # laptop's folder holds those of the others
+        }
 
     def _written(self) -> dict[str, Path]:
         """Those of :meth:`_files` that were written since the stage was opened, or by a run that was cut short."""

@@ -75,6 +75,20 @@ def test_outputs_leave_out_checkpoints_and_copies(home):
     assert state_of("03_train", home).why == "output gone or changed: /figures/smoke/tables/one.tex"
 
 
+def test_figures_that_another_wrote_are_no_outputs(home):
+    """Only a stage that asks for the figures folder has outputs there, and only what changed since it asked."""
+    folder = home / "figures" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "old.pdf").write_text("before")
+    training, drawing = open_stage("03_train", profile="smoke"), open_stage("08_paper_figures", profile="smoke")
+    for stage in (training, drawing):
+        (stage.folder / "result.txt").write_text("x")
+    (folder / "pulled.pdf").write_text("by somebody else, while both run")
+    (drawing.figures / "drawn.pdf").write_text("y")
+    assert set(training.finish()["file"]) == {"profile.json", "result.txt"}
+    assert set(drawing.finish()["file"]) == {"profile.json", "result.txt", "/figures/smoke/drawn.pdf"}
+
+
 def test_opening_takes_the_sign_of_success_away(home):
     """An interrupted stage is not done, and its checkpoints are still there."""
     stage = run("03_train")

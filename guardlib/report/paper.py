@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from guardlib.config import Profile
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import paired_rows
-from guardlib.paths import figures_folder
 from guardlib.report import figures, tables
 
 HEADLINE_SYSTEMS = ("guard", "fast", "deep", "tfidf", "rules")
@@ -31,7 +28,6 @@ class Results:
     sizes: pd.DataFrame
     latency: pd.DataFrame
     records: pd.DataFrame
-    sources: list[dict]
     provenance: dict[str, str]
 
 
@@ -49,7 +45,6 @@ def load_results(stage) -> Results:
         sizes=pd.read_csv(exported / "sizes.csv"),
         latency=pd.read_parquet(timed / "latency.parquet"),
         records=pd.read_parquet(data / "train.parquet", columns=["source", "label"]),
-        sources=json.loads((data / "sources.json").read_text(encoding="utf-8")),
         provenance=stage.provenance(),
     )
 
@@ -95,9 +90,8 @@ def make_tables(results: Results) -> Tables:
     )
 
 
-def save_all(drawn: dict[str, Figure], made: Tables, results: Results, profile: Profile) -> list[Path]:
-    """Figures as PDF and PNG, tables as LaTeX, in the profile's figures folder."""
-    folder = figures_folder(profile.name)
+def save_all(drawn: dict[str, Figure], made: Tables, results: Results, folder: Path) -> list[Path]:
+    """Figures as PDF and PNG into ``folder`` (``stage.figures``), tables as LaTeX into its ``tables/``."""
     saved = [path for name, fig in drawn.items() for path in figures.save_figure(fig, folder, name, results.provenance)]
     captions = {
         "table1_main_results": (made.main, "Detection and false positives in percent, with 95 % intervals."),
