@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from guardlib.config import get_profile
+from guardlib.config import TrainingConfig, get_profile
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.training.losses import total_loss
@@ -26,7 +26,7 @@ from guardlib.training.trainer import make_optimizer, pick_device, pick_precisio
 def dual_step(model: DualBranchModel, batch: dict, labels: torch.Tensor) -> torch.Tensor:
     """Loss of the dual-branch model."""
     output = model(batch["input_ids"], batch["char_ids"], batch["attention_mask"])
-    return total_loss(output, labels, alpha=0.25, gamma=2.0, router_weight=0.5, balance_weight=0.01).total
+    return total_loss(output, labels, TrainingConfig()).total
 
 
 def bert_step(model: BertForSequenceClassification, batch: dict, labels: torch.Tensor) -> torch.Tensor:

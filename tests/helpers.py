@@ -75,11 +75,6 @@ def make_model(config: ModelConfig = TINY, seed: int = 0) -> DualBranchModel:
     return model.eval()
 
 
-def tensors(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``input_ids``, ``char_ids`` and ``attention_mask`` as the model takes them."""
-    return tuple(torch.from_numpy(array) for array in (batch.input_ids, batch.char_ids, batch.attention_mask))
-
-
 def make_batch(texts: list[str], max_length: int = TINY.max_length) -> Batch:
     """The texts as they stand, one window each."""
     reader = make_reader(max_length, views=False)

@@ -21,7 +21,7 @@ import onnxruntime
 import pandas as pd
 
 from guardlib.config import Profile
-from guardlib.report.latency_figures import length_bucket
+from guardlib.evaluation.timings import percentiles
 from guardlib.report.provenance import describe_machine
 from guardlib.runtime.guard import Guard
 from guardlib.runtime.session import default_threads
@@ -112,24 +112,6 @@ def throughput(
                 system.scan(part)
             rows.append((name, batch, len(sample), len(sample) / (time.perf_counter() - started)))
     return pd.DataFrame(rows, columns=["system", "batch", "texts", "texts_per_second"])
-
-
-def percentiles(timings: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
-    """P50, P95 and P99 in milliseconds by system and length bucket, and how often faster than ``reference`` at P50.
-
-    Returns:
-        ``system, tokens`` (bucket, or ``all``), ``n`` (timings), ``p50_ms, p95_ms, p99_ms, speed_up`` (NaN without the
-        reference).
-    """
-    buckets = length_bucket(timings["tokens"]).astype(str)
-    both = pd.concat([timings.assign(bucket=buckets), timings.assign(bucket="all")])
-    groups = both.groupby(["bucket", "system"], sort=False)["seconds"]
-    table = (1000 * groups.quantile([0.5, 0.95, 0.99]).unstack()).set_axis(["p50_ms", "p95_ms", "p99_ms"], axis=1)
-    table.insert(0, "n", groups.size())
-    table = table.reset_index().rename(columns={"bucket": "tokens"})
-    base = table[table["system"] == reference].set_index("tokens")["p50_ms"]
-    table["speed_up"] = table["tokens"].map(base) / table["p50_ms"]
-    return table[["system", "tokens", "n", "p50_ms", "p95_ms", "p99_ms", "speed_up"]]
 
 
 _COLD = """

@@ -16,8 +16,11 @@ def write_results(
     ranked: pd.DataFrame,
     thresholds: dict[str, float],
 ) -> list[Path]:
-    """``benchmark_summary.csv`` (per benchmark, system and threshold) and ``benchmark_results.json`` (everything)."""
-    table = pd.concat([summary.assign(threshold="default"), at_fpr.assign(threshold="fpr_1pct")], ignore_index=True)
+    """Write ``benchmark_summary.csv`` and ``benchmark_results.json``; their paths.
+
+    The summary has a row per benchmark, system and threshold (``default`` or ``target_fpr``); the JSON has everything.
+    """
+    table = pd.concat([summary.assign(threshold="default"), at_fpr.assign(threshold="target_fpr")], ignore_index=True)
     table.to_csv(folder / "benchmark_summary.csv", index=False)
     parts = {"summary": table, "variants": variants, "ranking": ranked}
     results = {name: json.loads(part.to_json(orient="records")) for name, part in parts.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES, SCORE_COLUMNS
+from guardlib.runtime.decision import DEFAULT_THRESHOLD
 
 #: Two rows of the same system may not share these.
 KEY = ("benchmark", "system", "example_id")
@@ -37,7 +38,7 @@ def score_rows(
     benchmarks: pd.DataFrame,
     system: str,
     probabilities: np.ndarray,
-    threshold: float = 0.5,
+    threshold: float = DEFAULT_THRESHOLD,
     route: str | np.ndarray = "",
     seconds: float | np.ndarray = float("nan"),
 ) -> pd.DataFrame:
@@ -65,6 +66,12 @@ def score_rows(
     rows["route"] = _per_row(route, len(rows), system, "route")
     rows["seconds"] = np.asarray(_per_row(seconds, len(rows), system, "seconds"), dtype=np.float64)
     return check_rows(rows[list(SCORE_COLUMNS)])
+
+
+def split_as_benchmark(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Records of a split with the columns of benchmark rows: its name, running ids, the source as variant."""
+    ids = [f"{split}/{number}" for number in range(len(frame))]
+    return frame.assign(benchmark=split, example_id=ids, variant=frame["source"])
 
 
 def check_probabilities(probabilities: np.ndarray, n: int, system: str) -> np.ndarray:

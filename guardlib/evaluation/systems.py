@@ -15,13 +15,12 @@ from tqdm.auto import tqdm
 from guardlib.config import Profile
 from guardlib.evaluation.baselines import Predict, fit_baseline
 from guardlib.evaluation.calibration import threshold_at_fpr
-from guardlib.evaluation.scores import score_rows
+from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.model.build import Guardrail
 from guardlib.model.inference import decide, score_windows
 
 #: System name → how texts are routed.
 BRANCHES = {"guard": "router", "fast": "fast", "deep": "deep"}
-DEFAULT_THRESHOLD = 0.5
 
 
 def score_guardrail(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -37,7 +36,7 @@ def score_guardrail(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Pro
     for system, route in BRANCHES.items():
         texts = decide(scores, guardrail.calibration, route)
         seconds = scores.seconds / max(len(benchmarks), 1)
-        rows.append(score_rows(benchmarks, system, texts.probabilities, DEFAULT_THRESHOLD, texts.route, seconds))
+        rows.append(score_rows(benchmarks, system, texts.probabilities, route=texts.route, seconds=seconds))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -53,7 +52,7 @@ def score_baselines(baselines: dict[str, Predict], benchmarks: pd.DataFrame) -> 
         started = time.perf_counter()
         probabilities = predict(benchmarks["text"].tolist())
         seconds = (time.perf_counter() - started) / max(len(benchmarks), 1)
-        rows.append(score_rows(benchmarks, name, probabilities, DEFAULT_THRESHOLD, seconds=seconds))
+        rows.append(score_rows(benchmarks, name, probabilities, seconds=seconds))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -67,9 +66,7 @@ def validation_rows(guard_rows: pd.DataFrame, baselines: dict[str, Predict], val
         pd.DataFrame({"system": system, "score": 1 - guard_rows[column], "label": guard_rows["label"]})
         for system, column in columns.items()
     ]
-    ids = [f"validation/{index}" for index in range(len(validation))]
-    asked = validation.assign(benchmark="validation", example_id=ids, variant=validation["source"])
-    parts.append(score_baselines(baselines, asked)[["system", "score", "label"]])
+    parts.append(score_baselines(baselines, split_as_benchmark(validation, "validation"))[["system", "score", "label"]])
     return pd.concat(parts, ignore_index=True)
 
 

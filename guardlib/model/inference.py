@@ -12,9 +12,15 @@ from tqdm.auto import tqdm
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.runtime.decision import Calibration, TextScores, WindowScores, decide, softmax
-from guardlib.text.reading import Reader, batches_by_length
+from guardlib.text.reading import Batch, Reader, batches_by_length
 
-__all__ = ["Calibration", "TextScores", "WindowScores", "decide", "score_windows", "softmax"]
+__all__ = ["Calibration", "TextScores", "WindowScores", "decide", "score_windows", "softmax", "to_tensors"]
+
+
+def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``input_ids`` [B, L], ``char_ids`` [B, L, C], ``attention_mask`` [B, L] on ``device``, the model's input."""
+    arrays = (batch.input_ids, batch.char_ids, batch.attention_mask)
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
 
 def score_windows(
@@ -33,11 +39,7 @@ def score_windows(
     with torch.inference_mode(), bar:
         for rows in batches_by_length([len(window) for window in windows], tokens_per_batch):
             batch = reader.collate([windows[row] for row in rows])
-            output = model(
-                torch.from_numpy(batch.input_ids).to(device),
-                torch.from_numpy(batch.char_ids).to(device),
-                torch.from_numpy(batch.attention_mask).to(device),
-            )
+            output = model(*to_tensors(batch, device))
             fast[rows] = output.fast_logits.float().cpu().numpy()
             deep[rows] = output.deep_logits.float().cpu().numpy()
             router[rows] = output.router_logit.float().cpu().numpy()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from guardlib.evaluation.timings import length_bucket
 from guardlib.report.registry import figure
 from guardlib.report.style import GREY, legend_above, looks, new_figure, ordered, percent_axis, plain_log_axis
-
-#: Upper ends of the length buckets, in tokens; the last bucket is open.
-LENGTH_BUCKETS = (16, 32, 64, 128, 256, 512)
 
 
 @figure("system", "seconds", artifact="07_cpu_latency/latency.parquet")
@@ -80,13 +76,6 @@ def latency_by_length(latency: pd.DataFrame) -> Figure:
     whisker = Line2D([], [], color="#222222", marker="|", ls="none", ms=7)
     legend_above(ax, handles=[*handles, whisker], labels=[*labels, "median to P95"])
     return fig
-
-
-def length_bucket(tokens: pd.Series) -> pd.Series:
-    """The ordered bucket ("1–16", "17–32", …, "> 512") of each token count."""
-    edges = [0, *LENGTH_BUCKETS, np.inf]
-    lower = [f"{a + 1}–{b}" for a, b in itertools.pairwise(edges[:-1])]
-    return pd.cut(tokens.clip(lower=1), edges, labels=[*lower, f"> {LENGTH_BUCKETS[-1]}"])
 
 
 def check_seconds(what: str, latency: pd.DataFrame) -> None:

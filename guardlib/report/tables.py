@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from guardlib.evaluation.timings import percentiles
 from guardlib.labels import LABEL_NAMES
-from guardlib.report.latency_figures import check_seconds, length_bucket
+from guardlib.report.latency_figures import check_seconds
 from guardlib.report.registry import check_fractions, check_frame, provenance_line, write_whole
 from guardlib.report.style import class_name, looks, ordered, readable
 
 DASH = "–"
-ALL_LENGTHS = "all"
 _MEASURES = (("accuracy", "accuracy", "n"), ("tpr", "TPR", "n_pos"), ("fpr", "FPR", "n_neg"))
 
 #: Characters that pdflatex has no glyph for in its usual fonts.
@@ -101,22 +101,14 @@ def latency_table(latency: pd.DataFrame, reference: str | None = None) -> pd.Dat
     systems = ordered(frame["system"])
     if reference is not None and reference not in systems:
         raise ValueError(f"latency_table: no rows of reference {reference!r}; there are {', '.join(systems)}")
-    buckets = length_bucket(frame["tokens"])
-    both = pd.concat([frame.assign(bucket=buckets.astype(str)), frame.assign(bucket=ALL_LENGTHS)])
-    groups = both.groupby(["system", "bucket"])["seconds"]
-    times = groups.quantile([0.5, 0.95, 0.99]).unstack() * 1000
-    sizes = groups.size()
+    times = percentiles(frame, reference)
     rows = []
     for system in systems:
-        for bucket in (*buckets.cat.categories, ALL_LENGTHS):
-            if (system, bucket) not in times.index:
-                continue
-            p50, p95, p99 = times.loc[(system, bucket)]
-            row = {"System": looks([system])[system].label, "Tokens": bucket, "n": f"{sizes[system, bucket]:,}"}
-            row |= {"P50 (ms)": _three(p50), "P95 (ms)": _three(p95), "P99 (ms)": _three(p99)}
+        for time in times[times["system"] == system].itertuples():
+            row = {"System": looks([system])[system].label, "Tokens": time.tokens, "n": f"{time.n:,}"}
+            row |= {"P50 (ms)": _three(time.p50_ms), "P95 (ms)": _three(time.p95_ms), "P99 (ms)": _three(time.p99_ms)}
             if reference is not None:
-                there = (reference, bucket) in times.index
-                row["Speed-up"] = f"{times.loc[(reference, bucket), 0.5] / p50:.2f} ×" if there else DASH
+                row["Speed-up"] = DASH if pd.isna(time.speed_up) else f"{time.speed_up:.2f} ×"
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -14,6 +14,9 @@ import numpy as np
 from guardlib.labels import Label
 from guardlib.text.reading import Window, worst_window
 
+#: A text is flagged where 1 − P(benign) is at least this, unless another threshold is asked for.
+DEFAULT_THRESHOLD = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
@@ -34,8 +37,8 @@ class Calibration:
     fast_temperature: float = 1.0
     deep_temperature: float = 1.0
     router_threshold: float = 0.0
-    threshold: float = 0.5
-    threshold_at_fpr: float = 0.5  # flags evaluation.target_fpr of benign validation texts
+    threshold: float = DEFAULT_THRESHOLD
+    threshold_at_fpr: float = DEFAULT_THRESHOLD  # flags evaluation.target_fpr of benign validation texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,13 @@ import time
 import numpy as np
 import pandas as pd
 import psutil
-import torch
 
 from guardlib.config import Profile
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.build import Guardrail
-from guardlib.model.dual_branch import DualOutput
 from guardlib.text.tokenizer import UNK
 from guardlib.training.examples import Epoch, TrainingBatch
-from guardlib.training.losses import total_loss
+from guardlib.training.step import forward
 from guardlib.training.trainer import make_optimizer, pick_device, pick_precision
 
 _OVERFIT_STEPS = 12
@@ -58,16 +56,7 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
     losses, seconds, output = [], [], None
     for _ in range(_OVERFIT_STEPS):
         started = time.perf_counter()
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            output = _forward(model, batch, device)
-        loss = total_loss(
-            output,
-            torch.from_numpy(batch.labels).to(device),
-            alpha=config.focal_alpha,
-            gamma=config.focal_gamma,
-            router_weight=config.router_loss_weight,
-            balance_weight=config.balance_loss_weight,
-        ).total
+        output, (loss, *_) = forward(model, batch, config, dtype)
         loss.backward()
         without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
         optimizer.step()
@@ -92,11 +81,6 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
         ("memory now", "≤ 6 GB", f"{memory:.1f} GB", memory <= 6),
     ]
     return pd.DataFrame(checks, columns=["check", "expected", "measured", "passed"])
-
-
-def _forward(model: torch.nn.Module, batch: TrainingBatch, device: torch.device) -> DualOutput:
-    arrays = (batch.inputs.input_ids, batch.inputs.char_ids, batch.inputs.attention_mask)
-    return model(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def _mixed_batch(epoch: Epoch) -> TrainingBatch:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from guardlib.config import TrainingConfig
 from guardlib.model.dual_branch import DualOutput
 
 
@@ -52,16 +53,14 @@ def router_loss(router_logit_B: Tensor, target_B: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(router_logit_B.float(), target_B) - entropy
 
 
-def total_loss(
-    output: DualOutput, labels_B: Tensor, *, alpha: float, gamma: float, router_weight: float, balance_weight: float
-) -> Losses:
-    """Focal loss of both branches + router loss + expert balance loss. Labels int64 [B]."""
-    fast = focal_loss(output.fast_logits, labels_B, alpha, gamma)
-    deep = focal_loss(output.deep_logits, labels_B, alpha, gamma)
+def total_loss(output: DualOutput, labels_B: Tensor, config: TrainingConfig) -> Losses:
+    """Focal loss of both branches + router loss + expert balance loss, as ``config`` weighs them. Labels int64 [B]."""
+    fast = focal_loss(output.fast_logits, labels_B, config.focal_alpha, config.focal_gamma)
+    deep = focal_loss(output.deep_logits, labels_B, config.focal_alpha, config.focal_gamma)
     target = deferral_target(output.fast_logits, output.deep_logits, labels_B)
     router = router_loss(output.router_logit, target)
     balance = output.balance_loss.float()
-    total = fast + deep + router_weight * router + balance_weight * balance
+    total = fast + deep + config.router_loss_weight * router + config.balance_loss_weight * balance
     return Losses(total, fast.detach(), deep.detach(), router.detach(), balance.detach())
 
 

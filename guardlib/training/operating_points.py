@@ -11,7 +11,8 @@ import pandas as pd
 
 from guardlib.config import Profile
 from guardlib.evaluation.calibration import calibrate_router, fit_temperature, threshold_at_fpr
-from guardlib.labels import NUM_CLASSES, SCORE_COLUMNS, Label
+from guardlib.evaluation.scores import score_rows, split_as_benchmark
+from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.text.reading import worst_window
@@ -37,9 +38,7 @@ def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Cal
     )
     attack = 1 - decide(scores, calibration).probabilities[:, Label.BENIGN].astype(np.float64)
     at_fpr = threshold_at_fpr(attack.clip(0, 1), labels, profile.evaluation.target_fpr)
-    return Calibration(
-        calibration.fast_temperature, calibration.deep_temperature, calibration.router_threshold, 0.5, at_fpr
-    )
+    return dataclasses.replace(calibration, threshold_at_fpr=at_fpr)
 
 
 def _deciding(scores: WindowScores, logits: np.ndarray) -> np.ndarray:
@@ -77,22 +76,10 @@ def monitor(scores: WindowScores, labels: np.ndarray, profile: Profile) -> dict[
 def score_frame(frame: pd.DataFrame, scores: WindowScores, calibration: Calibration, split: str) -> pd.DataFrame:
     """Score rows of a split, with the probabilities of both branches and the router's logit for later analysis."""
     routed, fast, deep = (decide(scores, calibration, route) for route in ("router", "fast", "deep"))
-    attack = 1 - routed.probabilities[:, Label.BENIGN]
-    flagged = attack >= calibration.threshold
-    rows = pd.DataFrame(
-        {
-            "benchmark": split,
-            "system": "guard",
-            "example_id": [f"{split}/{index}" for index in range(len(frame))],
-            "label": frame["label"].to_numpy(np.int64),
-            "family": frame["family"].to_numpy(),
-            "variant": frame["source"].to_numpy(),
-            "score": attack,
-            "predicted": np.where(flagged, 1 + routed.probabilities[:, 1:].argmax(-1), 0),
-            "route": routed.route,
-            "seconds": scores.seconds / max(len(frame), 1),
-        }
-    )[list(SCORE_COLUMNS)]
+    seconds = scores.seconds / max(len(frame), 1)
+    rows = score_rows(
+        split_as_benchmark(frame, split), "guard", routed.probabilities, calibration.threshold, routed.route, seconds
+    )
     for prefix, part in (("p", routed), ("p_fast", fast), ("p_deep", deep)):
         for label in range(NUM_CLASSES):
             rows[f"{prefix}_{label}"] = part.probabilities[:, label]

@@ -30,8 +30,9 @@ from guardlib.text.reading import Reader
 from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.logs import RunLog
-from guardlib.training.losses import Losses, is_finite, total_loss
+from guardlib.training.losses import Losses, is_finite
 from guardlib.training.operating_points import monitor
+from guardlib.training.step import forward
 
 _LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
 _LOG_EVERY = 10  # steps between rows of steps.csv
@@ -58,6 +59,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)
     steps: list[dict] = field(default_factory=list)
     recent: list[list[float]] = field(default_factory=list)  # losses of each batch since the last validation
+    expert_loads: list[list[float]] = field(default_factory=list)  # likewise: share of tokens per expert
 
 
 def pick_device() -> torch.device:
@@ -170,7 +172,6 @@ class _Run:
         )
         self.recent = [Losses(*torch.tensor(row, device=self.device)) for row in self.state.recent]
         self.deep_share = self.state.history[-1]["deep_share"] if self.state.history else math.nan
-        self.expert_load = torch.zeros(self.profile.model.num_experts)
 
     def _make_epoch(self) -> Epoch:
         return Epoch(self.train_frame, self.reader, self.config, seed=self.profile.seed, epoch=self.state.epoch)
@@ -223,26 +224,11 @@ class _Run:
             self._log_step(factor)
 
     def _backward(self, batch: TrainingBatch) -> Losses:
-        inputs = [
-            torch.from_numpy(array).to(self.device)
-            for array in (batch.inputs.input_ids, batch.inputs.char_ids, batch.inputs.attention_mask)
-        ]
-        labels = torch.from_numpy(batch.labels).to(self.device)
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            output = self.model(*inputs)
-        config = self.config
-        losses = total_loss(
-            output,
-            labels,
-            alpha=config.focal_alpha,
-            gamma=config.focal_gamma,
-            router_weight=config.router_loss_weight,
-            balance_weight=config.balance_loss_weight,
-        )
+        output, losses = forward(self.model, batch, self.config, self.dtype)
         if not is_finite(losses):
             self._stop("loss", losses.total.item(), batch)
-        (losses.total / config.accumulate).backward()
-        self.expert_load = output.expert_load.detach().mean(0).cpu()
+        (losses.total / self.config.accumulate).backward()
+        self.state.expert_loads.append(output.expert_load.detach().mean(0).tolist())
         return losses
 
     def _stop(self, what: str, value: float, batch: TrainingBatch) -> NoReturn:
@@ -281,7 +267,8 @@ class _Run:
         self.deep_share = figures["deep_share"]
         row = {"step": self.state.step, "epoch": self._epochs_done(), "tokens": self.state.tokens}
         row |= self._mean_losses() | figures
-        row |= {f"expert_load_{i}": float(load) for i, load in enumerate(self.expert_load)}
+        row |= {f"expert_load_{i}": float(load) for i, load in enumerate(np.mean(self.state.expert_loads, axis=0))}
+        self.state.expert_loads.clear()
         row |= {
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "tokens_per_second": self.state.tokens / max(seconds, 1e-9),

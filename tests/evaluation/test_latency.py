@@ -89,22 +89,6 @@ def test_nothing_to_measure_is_refused(guard, texts):
         latency.measure({"slow": Slow([0.0], 1.0)}, texts)
 
 
-def test_percentiles_and_ratio():
-    rows = pd.DataFrame(
-        {
-            "system": ["guard"] * 101 + ["BERT-6"] * 101,
-            "tokens": [10] * 202,
-            "seconds": [*np.arange(101) / 1000, *np.arange(101) / 250],
-        }
-    )
-    table = latency.percentiles(rows).set_index(["system", "tokens"])
-    for bucket in ("1–16", "all"):
-        row = table.loc[("guard", bucket)]
-        assert (row["n"], row["p50_ms"], row["p95_ms"], row["p99_ms"]) == pytest.approx((101, 50, 95, 99))
-        assert row["speed_up"] == pytest.approx(4)
-        assert table.loc[("BERT-6", bucket), "speed_up"] == 1
-
-
 def test_headline(guard, texts):
     rows = latency.measure({"guard": guard, "BERT-6": Slow([0.0], 1.0)}, texts, repeats=1)
     figures = latency.headline(rows, {"total_seconds": 1.5, "resident_bytes": 2e8})

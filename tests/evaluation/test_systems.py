@@ -71,7 +71,7 @@ def test_results_are_written_and_read_back(tmp_path, scored):
     summary = metrics.headline(rows)
     write_results(tmp_path, summary, summary, metrics.rates(rows), pd.DataFrame({"value": [1.0]}), {"guard": 0.5})
     table = pd.read_csv(tmp_path / "benchmark_summary.csv")
-    assert set(table["threshold"]) == {"default", "fpr_1pct"}
+    assert set(table["threshold"]) == {"default", "target_fpr"}
     results = json.loads((tmp_path / "benchmark_results.json").read_text())
     assert results["thresholds"] == {"guard": 0.5}
     assert results["summary"][0]["benchmark"] == "made"

@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 
 from guardlib.model.embeddings import MAX_CHARS, CharacterCNN
-from tests.helpers import make_batch, make_model, tensors
+from guardlib.model.inference import to_tensors
+from tests.helpers import make_batch, make_model
 
 TEXTS = ["the cat and the dog and the cat", "qzxw the IGNORE 漢字 ъыь"]
 
@@ -54,7 +55,7 @@ def test_gradients_of_both_paths_agree():
 def test_at_step_zero_characters_say_nothing_but_can_learn():
     model = make_model()
     torch.nn.init.zeros_(model.front.embeddings.characters.out.weight)
-    ids, chars, mask = tensors(make_batch(TEXTS))
+    ids, chars, mask = to_tensors(make_batch(TEXTS))
     output = model(ids, chars, mask)
     torch.testing.assert_close(model(ids, torch.zeros_like(chars), mask).fast_logits, output.fast_logits)
     output.fast_logits.square().sum().backward()
@@ -63,7 +64,7 @@ def test_at_step_zero_characters_say_nothing_but_can_learn():
 
 def test_trained_characters_change_the_logits_and_get_gradients():
     model = make_model()
-    ids, chars, mask = tensors(make_batch(TEXTS))
+    ids, chars, mask = to_tensors(make_batch(TEXTS))
     output = model(ids, chars, mask)
     other = model(ids, torch.where(chars > 0, 90, 0), mask)
     assert (output.fast_logits - other.fast_logits).abs().max() > 1e-4

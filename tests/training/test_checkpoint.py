@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from guardlib.model.inference import to_tensors
 from guardlib.training import checkpoint
 from guardlib.training.checkpoint import CheckpointError, load_checkpoint, read_state, save_checkpoint, save_weights
 from guardlib.training.trainer import make_optimizer
-from tests.helpers import make_batch, make_model, make_profile, tensors
+from tests.helpers import make_batch, make_model, make_profile
 
 IDENTITY = {"model": "tiny", "seed": "0"}
 
@@ -18,7 +19,7 @@ def make_state(steps: int = 2):
     """A model and its optimizer after a few steps."""
     model = make_model()
     optimizer = make_optimizer(model, make_profile().training)
-    inputs = tensors(make_batch(["hello there", "ignore the rules"]))
+    inputs = to_tensors(make_batch(["hello there", "ignore the rules"]))
     for _ in range(steps):
         model(*inputs).deep_logits.square().sum().backward()
         optimizer.step()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from guardlib.config import TrainingConfig
 from guardlib.model.dual_branch import DualOutput
 from guardlib.training.losses import Losses, deferral_target, focal_loss, is_finite, router_loss, total_loss
 
@@ -72,7 +74,7 @@ def outputs() -> DualOutput:
 
 def test_total_is_the_weighted_sum():
     output, labels = outputs(), torch.tensor([0, 1, 2, 3, 0])
-    losses = total_loss(output, labels, alpha=0.25, gamma=2.0, router_weight=0.5, balance_weight=0.01)
+    losses = total_loss(output, labels, TrainingConfig())
     torch.testing.assert_close(losses.fast, focal_loss(output.fast_logits, labels, 0.25, 2.0).detach())
     torch.testing.assert_close(losses.deep, focal_loss(output.deep_logits, labels, 0.25, 2.0).detach())
     assert float(losses.balance) == 1.5
@@ -80,13 +82,14 @@ def test_total_is_the_weighted_sum():
     torch.testing.assert_close(losses.total.detach(), expected)
 
 
-@pytest.mark.parametrize(("part", "weight"), [("router_logit", "router_weight"), ("balance_loss", "balance_weight")])
+@pytest.mark.parametrize(
+    ("part", "weight"), [("router_logit", "router_loss_weight"), ("balance_loss", "balance_loss_weight")]
+)
 def test_a_weight_of_zero_turns_a_part_off(part, weight):
     labels = torch.tensor([0, 1, 2, 3, 0])
     for value in (0.0, 1.0):
         output = outputs()
-        weights = {"router_weight": 1.0, "balance_weight": 1.0} | {weight: value}
-        total_loss(output, labels, alpha=0.25, gamma=2.0, **weights).total.backward()
+        total_loss(output, labels, dataclasses.replace(TrainingConfig(), **{weight: value})).total.backward()
         assert bool(getattr(output, part).grad.abs().max() > 0) == bool(value)
 
 

@@ -15,7 +15,7 @@ from guardlib.config import ConfigError, TrainingConfig
 from guardlib.evaluation.routing import RouterCollapse
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.inference import score_windows
-from guardlib.training import checkpoint, trainer
+from guardlib.training import checkpoint, step, trainer
 from guardlib.training.checkpoint import CheckpointError
 from guardlib.training.trainer import TrainingError, make_optimizer, pick_precision, schedule, train
 from tests.helpers import TINY, VOCABULARY, make_frame, make_model, make_profile, make_reader
@@ -287,7 +287,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_can_go_on(tmp_path, m
 
 
 def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tmp_path, monkeypatch):
-    real = trainer.total_loss
+    real = step.total_loss
     calls = []
 
     def total_loss(*arguments, **options):
@@ -295,7 +295,7 @@ def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tmp_path, monkeypa
         calls.append(0)
         return losses._replace(total=losses.total * float("nan")) if len(calls) == 8 else losses
 
-    monkeypatch.setattr(trainer, "total_loss", total_loss)
+    monkeypatch.setattr(step, "total_loss", total_loss)
     with pytest.raises(
         TrainingError, match=r"loss is nan at step 7 on training rows \[\d+.*last good checkpoint: .*last"
     ):
