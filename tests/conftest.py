@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Time limits belong in benchmarks: a busy machine is no bug.
+settings.register_profile("guardlib", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("guardlib")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,3 +24,11 @@ def home(tmp_path, monkeypatch):
     monkeypatch.delenv("GUARDLIB_DATA", raising=False)
     monkeypatch.delenv("GUARDLIB_HEADLESS", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A small guard exported by the real code, once for all tests (see tests/tiny_guard.py)."""
+    from tests import tiny_guard  # torch and ONNX: not for tests that do without
+
+    return tiny_guard.build()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from datasketch import LeanMinHash, MinHash, MinHashLSH
+from scipy.cluster.hierarchy import DisjointSet
 
 SHINGLE = 5  # characters
 MAX_CHARACTERS = 2000  # of the folded text; bounds the cost of one row
@@ -148,22 +149,20 @@ def cluster_ids(folded: Sequence[str], threshold: float, owners: Sequence[int] |
         [rows] int64. A cluster's number is its first row, so it depends on the texts and their order alone.
     """
     owner = list(range(len(folded))) if owners is None else [int(row) for row in owners]
-    parent = list(range(max(owner, default=-1) + 1))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
+    linked = DisjointSet(range(max(owner, default=-1) + 1))
     shingled = shingles(folded)
     signed = signatures(shingled)
     index = Index(threshold)
     for item in np.flatnonzero(shares_band(signed)).tolist():
         row = owner[item]
         # Rows linked already teach nothing: large clusters stay cheap.
-        for other, _ in index.near(shingled[item], signed[item], lambda key, row=row: root(owner[key]) != root(row)):
-            low, high = sorted((root(row), root(owner[other])))
-            parent[high] = low
+        for other, _ in index.near(
+            shingled[item], signed[item], lambda key, row=row: not linked.connected(owner[key], row)
+        ):
+            linked.merge(row, owner[other])
         index.add(item, shingled[item], signed[item])
-    return np.array([root(row) for row in range(len(parent))], dtype=np.int64)
+    clusters = np.arange(len(linked), dtype=np.int64)
+    for rows in linked.subsets():
+        if len(rows) > 1:
+            clusters[list(rows)] = min(rows)
+    return clusters
