@@ -19,6 +19,7 @@ from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.reading import Batch, Reader
 from guardlib.text.tokenizer import GuardTokenizer, prune_vocabulary
 from guardlib.text.views import Unfolder
+from guardlib.text.word_order import WordOrder
 
 VOCABULARY = 2500
 TINY = ModelConfig(
@@ -60,7 +61,7 @@ def make_tokenizer(chars_per_token: int = TINY.chars_per_token, buckets: int = T
 
 @functools.cache
 def make_unfolder() -> Unfolder:
-    return Unfolder(make_tokenizer().words(), latin_lookalikes())
+    return Unfolder(make_tokenizer().words(), latin_lookalikes(), WordOrder.learn(corpus_texts()))
 
 
 def make_reader(max_length: int = TINY.max_length, views: bool = True) -> Reader:

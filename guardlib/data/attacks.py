@@ -17,6 +17,7 @@ import numpy as np
 
 from guardlib.labels import Label
 from guardlib.text.lookalikes import latin_lookalikes
+from guardlib.text.word_order import reverse_order
 
 Transform = Callable[[str, np.random.Generator], str]
 Inverse = Callable[[str], str]
@@ -83,11 +84,6 @@ def apply(name: str, text: str, rng: np.random.Generator) -> str:
 _FLIP = "Liu et al. 2024, FlipAttack: Jailbreak LLMs via Flipping, arXiv 2410.02832"
 
 
-def reverse_words(text: str) -> str:
-    """``a bc d`` → ``d bc a``. Words are what single spaces separate, so that no text loses anything."""
-    return " ".join(text.split(" ")[::-1])
-
-
 def reverse_inside_words(text: str) -> str:
     """``ab cd`` → ``ba dc``."""
     return " ".join(word[::-1] for word in text.split(" "))
@@ -98,10 +94,10 @@ def reverse_characters(text: str) -> str:
     return text[::-1]
 
 
-@attack("flip_fwo", _FLIP, inverse=reverse_words)
+@attack("flip_fwo", _FLIP, inverse=reverse_order)
 def flip_word_order(text: str, rng: np.random.Generator) -> str:
     """FWO: flip the order of the words."""
-    return reverse_words(text)
+    return reverse_order(text)
 
 
 @attack("flip_fcw", _FLIP, inverse=reverse_inside_words)

@@ -50,7 +50,6 @@ def write_guards(
     """
     if profile.export.precision not in PRECISIONS:
         raise ConfigError(f"export.precision is {profile.export.precision!r}; expected one of {', '.join(PRECISIONS)}")
-    lookalikes = json.loads((trained / "model.json").read_text(encoding="utf-8"))["lookalikes"]
     commit = git_commit() if commit is None else commit
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".graphs-") as scratch:
@@ -58,7 +57,7 @@ def write_guards(
         small = quantize_graphs(full, Path(scratch) / "int8", profile.export.reduce_range)
         for precision, graphs in zip(PRECISIONS, (full, small), strict=True):
             write_guard_folder(
-                guard_folder(folder, precision, profile), guardrail, graphs, trained / "tokenizer.json", lookalikes,
+                guard_folder(folder, precision, profile), guardrail, graphs, trained / "tokenizer.json",
                 profile, precision=precision, notes=notes, commit=commit,
             )  # fmt: skip
     theory = theory_table(guardrail.model)
@@ -78,7 +77,6 @@ def write_guard_folder(
     guardrail: Guardrail,
     graphs: Graphs,
     tokenizer: Path,
-    lookalikes: dict[str, str],
     profile: Profile,
     *,
     precision: str,
@@ -93,13 +91,12 @@ def write_guard_folder(
     Args:
         graphs: files of the precision to release.
         tokenizer: the ``tokenizer.json`` the model was trained with.
-        lookalikes: table of :func:`guardlib.text.lookalikes.latin_lookalikes`.
         notes, commit: as in :func:`write_guards`.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    config = guardrail.model.config
+    config, unfolder = guardrail.model.config, guardrail.reader.unfolder
     settings = GuardSettings(
         format=FORMAT,
         version=guardlib.__version__,
@@ -110,7 +107,8 @@ def write_guard_folder(
         chars_per_token=config.chars_per_token,
         char_buckets=config.char_buckets,
         use_views=config.use_views,
-        lookalikes=lookalikes,
+        lookalikes=unfolder.lookalikes if unfolder else {},
+        word_order=unfolder.order.table if unfolder else {},
         calibration=guardrail.calibration,
         target_fpr=profile.evaluation.target_fpr,
         notes=notes,

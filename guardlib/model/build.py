@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.reading import Reader
 from guardlib.text.tokenizer import GuardTokenizer, prune_vocabulary
 from guardlib.text.views import Unfolder
+from guardlib.text.word_order import WordOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Guardrail:
     calibration: Calibration
 
 
-def build_guardrail(profile: Profile, texts: Iterable[str], folder: Path) -> Guardrail:
+def build_guardrail(profile: Profile, texts: Collection[str], folder: Path) -> Guardrail:
     """An untrained guardrail whose vocabulary is what ``texts`` use; writes ``tokenizer.json`` into ``folder``.
 
     Raises:
@@ -40,7 +41,7 @@ def build_guardrail(profile: Profile, texts: Iterable[str], folder: Path) -> Gua
     tokenizer_json, rows = prune_vocabulary(backbone.tokenizer, texts, config.vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
-    reader = make_reader(folder, config, latin_lookalikes())
+    reader = make_reader(folder, config, latin_lookalikes(), WordOrder.learn(texts))
     torch.manual_seed(profile.seed)
     model = DualBranchModel(config, reader.tokenizer.vocab_size)
     if config.backbone != "none":
@@ -48,19 +49,21 @@ def build_guardrail(profile: Profile, texts: Iterable[str], folder: Path) -> Gua
     return Guardrail(model, reader, Calibration())
 
 
-def make_reader(folder: Path, config: ModelConfig, lookalikes: dict[str, str]) -> Reader:
+def make_reader(folder: Path, config: ModelConfig, lookalikes: dict[str, str], order: WordOrder) -> Reader:
     """The reader of the tokenizer in ``folder``."""
     tokenizer = GuardTokenizer.load(folder / "tokenizer.json", config.chars_per_token, config.char_buckets)
-    unfolder = Unfolder(tokenizer.words(), lookalikes) if config.use_views else None
+    unfolder = Unfolder(tokenizer.words(), lookalikes, order) if config.use_views else None
     return Reader(tokenizer, unfolder, config.max_length)
 
 
 def save_guardrail(guardrail: Guardrail, folder: Path) -> None:
-    """Write weights, shape, operating points and the look-alike table beside the tokenizer in ``folder``."""
+    """Write weights, shape, operating points and the tables that unfold texts beside the tokenizer in ``folder``."""
+    unfolder = guardrail.reader.unfolder
     extra = {
         "model": dataclasses.asdict(guardrail.model.config),
         "calibration": dataclasses.asdict(guardrail.calibration),
-        "lookalikes": latin_lookalikes(),
+        "lookalikes": unfolder.lookalikes if unfolder else {},
+        "word_order": unfolder.order.table if unfolder else {},
     }
     save_model(guardrail.model, folder, extra)
 
@@ -80,7 +83,7 @@ def load_guardrail(folder: Path, config: ModelConfig) -> Guardrail:
                 "run: python run_all.py --from 03"
             )
     try:
-        reader = make_reader(folder, config, extra["lookalikes"])
+        reader = make_reader(folder, config, extra["lookalikes"], WordOrder(extra["word_order"]))
         return Guardrail(model, reader, Calibration(**extra["calibration"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(

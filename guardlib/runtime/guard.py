@@ -29,6 +29,7 @@ from guardlib.runtime.session import (
 from guardlib.text.reading import Reader
 from guardlib.text.tokenizer import GuardTokenizer, sanitize
 from guardlib.text.views import Unfolder
+from guardlib.text.word_order import WordOrder
 
 __all__ = ["MAX_CHARACTERS", "RELEASE", "Guard", "GuardLoadError", "Verdict"]
 
@@ -122,7 +123,8 @@ class Guard:
                 f"{folder / FRONT} or {DEEP} is not a graph onnxruntime {onnxruntime.__version__} can run ({error}); "
                 "run: python run_all.py --from 06"
             ) from error
-        unfolder = Unfolder(tokenizer.words(), settings.lookalikes) if settings.use_views else None
+        order = WordOrder(settings.word_order)
+        unfolder = Unfolder(tokenizer.words(), settings.lookalikes, order) if settings.use_views else None
         guard = cls(model, Reader(tokenizer, unfolder, settings.max_length), settings, settings.calibration.threshold)
         guard.threshold = guard.resolve_threshold(threshold, fpr)
         return guard

@@ -44,6 +44,7 @@ class GuardSettings:
     char_buckets: int
     use_views: bool
     lookalikes: dict[str, str]
+    word_order: dict[str, float]
     calibration: Calibration
     target_fpr: float  # of calibration.threshold_at_fpr
     notes: str  # origin of the training data

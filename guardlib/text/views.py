@@ -22,7 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from guardlib.text.word_order import WordOrder, reverse_order
+
 RAW = "raw"
+WORD_ORDER = "word order"
 #: A view must read this much better than what it was unfolded from, and this well. Shares of words known.
 READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
@@ -64,12 +67,14 @@ class Unfolder:
     """Finds the views of a text.
 
     ``words`` are the words that count as readable (lower case); ``lookalikes`` maps a character to the Latin letter
-    it can pass for (:func:`guardlib.text.lookalikes.latin_lookalikes`; the released guard carries the table with it).
+    it can pass for (:func:`guardlib.text.lookalikes.latin_lookalikes`); ``order`` tells which way round words run. The
+    released guard carries all three with it.
     """
 
-    def __init__(self, words: frozenset[str], lookalikes: dict[str, str]) -> None:
+    def __init__(self, words: frozenset[str], lookalikes: dict[str, str], order: WordOrder) -> None:
         self._words = words
-        self._lookalikes = lookalikes
+        self.lookalikes = lookalikes
+        self.order = order
         self._segments: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
             ("url", re.compile(r"\S+"), _from_url),
             ("hex", _HEX, _from_hex),
@@ -96,13 +101,22 @@ class Unfolder:
             decoded = self._decode_segments(current, pattern, decode)
             if decoded != current:
                 name, current = rule, decoded
+        if self.readability(current) >= READABLE:
+            if self.order.is_backward(current):
+                return [View(WORD_ORDER, reverse_order(current), True)]
+            return [View(name, current, name != RAW)]
         found: list[View] = []
-        if self.readability(current) < READABLE:
-            for rule, undo in _WHOLE_TEXT.items():
-                undone = undo(current)
-                if undone != current and self._reads_better(undone, current):
-                    found.append(View(rule, undone, True))
-        return found or [View(name, current, name != RAW)]
+        for rule, undo in _WHOLE_TEXT.items():
+            undone = undo(current)
+            if undone != current and self._reads_better(undone, current):
+                found.append(View(rule, undone, True))
+        return self._in_order(found) or [View(name, current, name != RAW)]
+
+    def _in_order(self, found: list[View]) -> list[View]:
+        """Of views with the same words one way round and the other, the one that runs forward, where that shows."""
+        scores = {view.name: self.order.score(view.text) for view in found if view.name in _REVERSALS}
+        best = max(scores.values(), default=0.0)
+        return [view for view in found if scores.get(view.name, best) == best]
 
     def _count_words(self, text: str) -> tuple[int, int]:
         words = _WORD.findall(text[:_INSPECTED].lower())
@@ -130,14 +144,14 @@ class Unfolder:
         folded = "".join(char if char.isascii() else _plain_letter(char) for char in text)  # as long as text
         if folded != text and not self._is_disguise(text, folded):
             folded = text
-        return _LETTERS.sub(lambda match: _to_latin(match.group(), self._lookalikes), folded)
+        return _LETTERS.sub(lambda match: _to_latin(match.group(), self.lookalikes), folded)
 
     def _is_disguise(self, text: str, folded: str) -> bool:
         """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some."""
         count = 0
         for match in _LETTERS.finditer(folded):
             before, word = text[match.start() : match.end()], match.group()
-            if before == word or len(word) < 3 or _to_latin(word, self._lookalikes).lower() not in self._words:
+            if before == word or len(word) < 3 or _to_latin(word, self.lookalikes).lower() not in self._words:
                 continue
             if any(char.isascii() for char in before):
                 return True
@@ -259,6 +273,8 @@ def _from_leet(text: str) -> str:
     return _LEET_WORD.sub(undo, text)
 
 
+#: These two differ in the order of the words alone.
+_REVERSALS = ("reversed", "reversed words")
 #: Tried where the whole text does not read as language.
 _WHOLE_TEXT: dict[str, Callable[[str], str]] = {
     "reversed": lambda text: text[::-1],

@@ -47,6 +47,7 @@ def test_settings_say_where_it_came_from(tiny):
     assert settings["commit"] == "abc1234"
     assert settings["calibration"] == dataclasses.asdict(tiny.guardrail.calibration)
     assert settings["lookalikes"]["о"] == "o"
+    assert settings["word_order"] == tiny.guardrail.reader.unfolder.order.table
 
 
 def test_an_older_folder_is_replaced_whole(tiny, tmp_path):
@@ -55,7 +56,7 @@ def test_an_older_folder_is_replaced_whole(tiny, tmp_path):
     (folder / "stale.txt").write_text("old", encoding="utf-8")
     source = tiny.folder / "guard"
     written = release.write_guard_folder(
-        folder, tiny.guardrail, Graphs(source / "front.onnx", source / "deep.onnx"), source / "tokenizer.json", {},
+        folder, tiny.guardrail, Graphs(source / "front.onnx", source / "deep.onnx"), source / "tokenizer.json",
         tiny.profile, precision="int8", notes="", commit="",
     )  # fmt: skip
     assert written == folder

@@ -10,6 +10,7 @@ from guardlib.labels import Label
 from guardlib.runtime import response
 from guardlib.runtime.response import FAMILIES, LAYOUT, OTHER_FAMILY, Response, decode, encode, encode_verdict
 from guardlib.text import views
+from guardlib.text.word_order import WordOrder
 
 
 def test_the_fields_fill_sixteen_bits():
@@ -60,8 +61,8 @@ def test_layout_is_the_documented_one():
 
 def test_every_view_has_a_family():
     """Names of the rules are taken from a guard's own source, so that a new rule cannot be forgotten."""
-    rules = {rule for rule, *_ in views.Unfolder(frozenset(), {})._segments} | set(views._WHOLE_TEXT)
-    assert rules | {views.RAW, "invisible", "lookalikes"} == set(FAMILIES)
+    rules = {rule for rule, *_ in views.Unfolder(frozenset(), {}, WordOrder({}))._segments} | set(views._WHOLE_TEXT)
+    assert rules | {views.RAW, views.WORD_ORDER, "invisible", "lookalikes"} == set(FAMILIES)
 
 
 def test_inconsistent_codes_are_told_apart():

@@ -28,6 +28,7 @@ def each_word(text: str, joint: str, between: str) -> str:
 
 
 TRICKS = {
+    "word order": ("word order", " ".join(PLAIN.split()[::-1])),
     "reversed": ("reversed", PLAIN[::-1]),
     "reversed words": ("reversed words", " ".join(word[::-1] for word in PLAIN.split())),
     "rot13": ("rot13", codecs.encode(PLAIN, "rot13")),
