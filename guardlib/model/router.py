@@ -2,8 +2,10 @@
 
 It learns to defer (Madras et al. 2018, arXiv 1711.06664): its target is how much probability of the true class the deep
 branch would add. It sees the pooled stem state and how unsure the fast head is; gradients stop at its input, so routing
-never bends the representation it judges. What share goes deep is not learnt but set: the threshold is a quantile of the
-validation scores (see evaluation.calibration.calibrate_router), which is why the share cannot drift.
+never bends the representation it judges. On training texts both branches are right and there is little to foresee, so
+how much the learnt logit, the entropy and the margin each count (``mix``) is settled afterwards, on validation texts
+(see training.operating_points.fit_router). What share goes deep is not learnt but set: the threshold is a quantile of
+the validation scores (see evaluation.calibration.calibrate_router), which is why the share cannot drift.
 """
 
 from __future__ import annotations
@@ -31,9 +33,18 @@ class Router(nn.Module):
         self.norm = nn.LayerNorm(2 * width)
         self.hidden = nn.Linear(2 * width + 2 * use_entropy, hidden)
         self.out = nn.Linear(hidden, 1)
+        if use_entropy:  # of learnt logit, entropy, margin; no parameter: never trained by gradient
+            self.register_buffer("mix", torch.tensor([1.0, 0.0, 0.0]))
+
+    def forget(self) -> None:
+        """Undo the fit on validation texts: the learnt logit alone counts, as in training."""
+        if self.use_entropy:
+            self.mix.copy_(torch.tensor([1.0, 0.0, 0.0]))
 
     def forward(self, pooled: Tensor, fast_logits_BK: Tensor) -> Tensor:
         features = self.norm(pooled.detach())
-        if self.use_entropy:
-            features = torch.cat([features, uncertainty(fast_logits_BK.detach()).to(features.dtype)], dim=-1)
-        return self.out(F.gelu(self.hidden(features))).squeeze(-1)
+        if not self.use_entropy:
+            return self.out(F.gelu(self.hidden(features))).squeeze(-1)
+        unsure = uncertainty(fast_logits_BK.detach())
+        logit_B1 = self.out(F.gelu(self.hidden(torch.cat([features, unsure.to(features.dtype)], dim=-1))))
+        return torch.cat([logit_B1.float(), unsure], dim=-1) @ self.mix

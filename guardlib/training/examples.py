@@ -19,6 +19,7 @@ from guardlib.text.views import RAW, View
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
+_PIECE = (24, 65)  # tokens of a piece of a text, from and below
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
 
 
@@ -45,7 +46,7 @@ class Epoch:
         self._rows = np.repeat(np.arange(len(frame)), repeats(frame, config.source_temperature, rng))
         frame = frame.iloc[self._rows]
         self._labels = frame["label"].to_numpy(np.int64)
-        self._windows = training_windows(frame, reader, rng, config.raw_share)
+        self._windows = training_windows(frame, reader, rng, config)
         self._batches = shuffled_batches([len(w) for w in self._windows], config.tokens_per_batch, rng)
 
     def __len__(self) -> int:
@@ -78,27 +79,32 @@ def repeats(frame: pd.DataFrame, temperature: float, rng: np.random.Generator) -
     return whole + (rng.random(len(whole)) < weights - whole)
 
 
-def training_windows(frame: pd.DataFrame, reader: Reader, rng: np.random.Generator, raw_share: float) -> list[Window]:
+def training_windows(
+    frame: pd.DataFrame, reader: Reader, rng: np.random.Generator, config: TrainingConfig
+) -> list[Window]:
     """One window per row: of a long attack the start, where its instructions stand, of a long benign text any place.
 
-    Windows of long texts are cut to a random length between half and whole: texts of every length are learnt, for less.
+    What says BENIGN or JAILBREAK is all over a text: ``config.piece_share`` of those are read as a piece of some dozen
+    tokens, which costs a third and teaches as much. An injected instruction may stand anywhere: those are read whole.
     """
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
     for text, label in zip(frame["text"], frame["label"], strict=True):
         choices = reader.views(text[: 4 * room])
         view = choices[rng.integers(len(choices))]
-        if view.name != RAW and rng.random() < raw_share:
+        if view.name != RAW and rng.random() < config.raw_share:
             view = View(RAW, text, False)
         if label == Label.BENIGN and len(view.text) > room and view.name == RAW:
             view = View(RAW, excerpt(text, room, rng), False)
         views.append(View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []
-    for row, (view, piece) in enumerate(zip(views, pieces, strict=True)):
+    for row, (view, piece, label) in enumerate(zip(views, pieces, frame["label"], strict=True)):
         start, stop = next(reader.cuts(len(piece), view.hidden))
-        if stop < len(piece):
-            stop = int(rng.integers(stop // 2, stop + 1))
+        if label in (Label.BENIGN, Label.JAILBREAK) and rng.random() < config.piece_share:
+            length = min(int(rng.integers(*_PIECE)), stop)
+            start = int(rng.integers(stop - length + 1)) if label == Label.BENIGN else 0
+            stop = start + length
         windows.append(Window(row, view, piece, start, stop))
     return windows
 

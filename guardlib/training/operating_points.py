@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
 
 from guardlib.config import Profile
 from guardlib.evaluation.calibration import calibrate_router, fit_temperature, threshold_at_fpr
@@ -15,6 +18,7 @@ from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
+from guardlib.model.router import Router, uncertainty
 from guardlib.text.reading import worst_window
 
 
@@ -39,6 +43,29 @@ def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Cal
     attack = 1 - decide(scores, calibration).probabilities[:, Label.BENIGN].astype(np.float64)
     at_fpr = threshold_at_fpr(attack.clip(0, 1), labels, profile.evaluation.target_fpr)
     return dataclasses.replace(calibration, threshold_at_fpr=at_fpr)
+
+
+def fit_router(router: Router, scores: WindowScores, labels: np.ndarray) -> WindowScores:
+    """Settle what the router's learnt logit, the fast head's entropy and its margin each count for.
+
+    Ridge regression, on the texts' deciding windows, of what going deep gains there: probability of the true class,
+    deep minus fast. Changes ``router.mix``; returns ``scores`` with the routing logits that the router now gives.
+
+    Args:
+        router: one that uses entropy, with ``mix`` as it was trained (:meth:`Router.forget`).
+        scores: validation scores under it.
+        labels: [N] of the texts.
+    """
+    unsure = uncertainty(torch.from_numpy(scores.fast_logits)).numpy()
+    features = np.column_stack([scores.router, unsure]).astype(np.float64)  # [W, 3]
+    chosen, texts = _deciding(scores, scores.fast_logits), np.arange(scores.texts)
+    fast, deep = (softmax(logits[chosen].astype(np.float64)) for logits in (scores.fast_logits, scores.deep_logits))
+    scaler = StandardScaler().fit(features[chosen])
+    ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(scaler.transform(features[chosen]), (deep - fast)[texts, labels])
+    weights = ridge.coef_ / scaler.scale_  # the constant part is the threshold's business
+    mix = weights / max(float((features[chosen] @ weights).std()), 1e-6)  # scores of unit spread
+    router.mix.copy_(torch.from_numpy(mix))
+    return dataclasses.replace(scores, router=(features @ mix).astype(np.float32))
 
 
 def _deciding(scores: WindowScores, logits: np.ndarray) -> np.ndarray:
@@ -91,19 +118,19 @@ def score_frame(frame: pd.DataFrame, scores: WindowScores, calibration: Calibrat
 def finish_training(
     guardrail: Guardrail, validation: pd.DataFrame, profile: Profile, folder: Path
 ) -> tuple[Guardrail, pd.DataFrame]:
-    """Calibrate a trained guardrail on the whole validation split, save it, and remove the checkpoints it came from.
+    """Settle router and thresholds on the whole validation split, save, and remove the checkpoints it came from.
 
     Returns:
         The calibrated guardrail and its validation score rows.
     """
-    scores = score_windows(
-        guardrail.model,
-        guardrail.reader,
-        validation["text"].tolist(),
-        profile.evaluation.tokens_per_batch,
-        "validation",
-    )
-    calibration = calibrate(scores, validation["label"].to_numpy(np.int64), profile)
+    router = guardrail.model.front.router
+    router.forget()  # so that calling this twice gives the same
+    texts, labels = validation["text"].tolist(), validation["label"].to_numpy(np.int64)
+    budget = profile.evaluation.tokens_per_batch
+    scores = score_windows(guardrail.model, guardrail.reader, texts, budget, "validation")
+    if profile.model.use_entropy and profile.model.router_threshold is None:
+        scores = fit_router(router, scores, labels)
+    calibration = calibrate(scores, labels, profile)
     calibrated = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(calibrated, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the model is on disk; these are far larger

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from guardlib.model.build import Guardrail, load_guardrail
+from guardlib.model.inference import Calibration, WindowScores, score_windows
+from guardlib.model.router import Router, uncertainty
+from guardlib.text.reading import Window
+from guardlib.text.views import RAW, View
+from guardlib.training.operating_points import finish_training, fit_router
+from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader, pruned
+
+
+def made_up_scores(n: int = 400) -> tuple[WindowScores, np.ndarray]:
+    """The deep branch is always right, the fast one where it is sure; the learnt logit is noise."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, n)
+    right = np.eye(4)[labels]
+    sure = rng.uniform(0, 6, n)[:, None]
+    fast = right * sure + rng.normal(0, 0.3, (n, 4))
+    windows = [Window(i, View(RAW, "", False), None, 0, 0) for i in range(n)]
+    noise = rng.normal(0, 5, n)
+    return WindowScores(windows, *(x.astype(np.float32) for x in (fast, right * 9, noise)), n, 0.0), labels
+
+
+def test_the_fit_finds_what_foretells_the_gain():
+    scores, labels = made_up_scores()
+    router = Router(8, 4, use_entropy=True)
+    fitted = fit_router(router, scores, labels)
+    entropy = uncertainty(torch.from_numpy(scores.fast_logits))[:, 0].numpy()
+    assert np.corrcoef(scores.router, entropy)[0, 1] < 0.2
+    assert np.corrcoef(fitted.router, entropy)[0, 1] > 0.9
+    assert fitted.router.std() == pytest.approx(1, rel=1e-3)
+
+
+@pytest.fixture
+def guardrail(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(pruned()[0], encoding="utf-8")
+    return Guardrail(make_model(), make_reader(), Calibration())
+
+
+def test_the_model_gives_the_routing_scores_that_were_fitted(guardrail, tmp_path):
+    frame, profile = make_frame(60), make_profile()
+    finished, rows = finish_training(guardrail, frame, profile, tmp_path)
+    mix = finished.model.front.router.mix.clone()
+    assert mix.tolist() != [1.0, 0.0, 0.0]
+    loaded = load_guardrail(tmp_path, TINY)
+    again = score_windows(loaded.model, loaded.reader, frame["text"].tolist(), 4096)
+    np.testing.assert_allclose(np.sort(again.router), np.sort(rows["router"]), rtol=1e-5)
+    finish_training(guardrail, frame, profile, tmp_path)
+    torch.testing.assert_close(guardrail.model.front.router.mix, mix)
+
+
+def test_a_fixed_routing_threshold_is_one_of_the_learnt_logit(guardrail, tmp_path):
+    profile = make_profile()
+    profile = dataclasses.replace(profile, model=dataclasses.replace(profile.model, router_threshold=0.3))
+    finished, _ = finish_training(guardrail, make_frame(60), profile, tmp_path)
+    assert finished.model.front.router.mix.tolist() == [1.0, 0.0, 0.0]
+    assert finished.calibration.router_threshold == pytest.approx(np.log(0.3 / 0.7))
