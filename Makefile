@@ -1,5 +1,6 @@
 # make run   environment, pinned dependencies, then the whole workbook (profile laptop)
 # make test  the same environment with the test tools, then every test
+# make release  train on permissively licensed data and put the guard into the package
 # make readme  write the results of the finished run into README.md
 # ARGS goes to the command:  make run ARGS="--profile smoke --only 05"   make test ARGS="-m 'not slow'"
 # Another interpreter:       make run PYTHON=/path/to/python3.12
@@ -11,13 +12,16 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraint
 RIGHT_PYTHON := import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 12)))
 
 .DEFAULT_GOAL := run
-.PHONY: run test lab readme install install-test clean distclean
+.PHONY: run test release lab readme install install-test clean distclean
 
 run: install
 	$(BIN)/python run_all.py $(ARGS)
 
 test: install-test
 	$(BIN)/python -m pytest $(ARGS)
+
+release: install
+	$(BIN)/python run_all.py --profile release --release $(ARGS)
 
 lab: install
 	$(BIN)/python -m jupyterlab notebooks $(ARGS)

@@ -3,6 +3,7 @@
     python run_all.py                             profile laptop, all eight notebooks
     python run_all.py --profile smoke --from 03   the third and all after it
     python run_all.py --list                      what would run, and why
+    python run_all.py --profile release --release   train on permissive data, put the guard into the package
 
 Exit codes: 0 all is up to date, 1 something failed, 2 the command is wrong, 130 interrupted.
 """
@@ -83,7 +84,14 @@ def main(argv: list[str] | None = None) -> int:
         with workbook_environment(root, notebooks):
             run = make_run(arguments, root, notebooks, console)
             stages = select(arguments, available(notebooks, arguments.all))
-            return show_list(run, stages) if arguments.list else run_stages(run, stages, force=arguments.force)
+            if arguments.release and run.profile.data.licences != "permissive":
+                raise UsageError(
+                    f"--release with data.licences={run.profile.data.licences}; expected permissive: --profile release"
+                )
+            if arguments.list:
+                return show_list(run, stages)
+            code = run_stages(run, stages, force=arguments.force)
+            return release(run) if arguments.release and code == 0 else code
     except (UsageError, ConfigError) as error:
         return complain(error, 2)
     except (RunError, StageError, Locked, ValueError) as error:
@@ -112,6 +120,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", default="", metavar="PATH", help="folder of a data mirror (default: $GUARDLIB_DATA)")
     parser.add_argument("-p", dest="settings", action="append", default=[], metavar="NAME=VALUE",
                         help="a setting, e.g. -p training.epochs=3; the value is JSON, else taken as text")  # fmt: skip
+    parser.add_argument("--release", action="store_true",
+                        help="when all is up to date, make its guard the release inside the package")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="show each stage's state and why, and run nothing")
     return parser.parse_args(argv)
 
@@ -254,6 +264,18 @@ def run_stages(run: Run, stages: list[str], *, force: bool) -> int:
         console.line()
         print_table(console, ("stage", "state", "seconds", "headline"), list(rows.values()))
     return complain(failure, 1) if failure else 0
+
+
+def release(run: Run) -> int:
+    """Make the guard of this run the one inside the package; returns the exit code."""
+    from guardlib.export.publish import ReleaseError, publish  # its imports are not for every command
+
+    try:
+        target = publish(run.profile, run.root)
+    except ReleaseError as error:
+        raise RunError(str(error)) from None
+    run.console.line(f"released: {target}")
+    return 0
 
 
 def row_of(manifest: Manifest, state: str) -> tuple[str, str, str, str]:

@@ -1,6 +1,7 @@
 """Every setting of a run, as frozen dataclasses. One :class:`Profile` is one value of all of them.
 
-``smoke`` is for tests, ``laptop`` is the default (a real result on two CPU cores), ``paper`` is everything.
+``smoke`` is for tests, ``laptop`` is the default (a real result on two CPU cores), ``release`` is the same on
+permissively licensed data (the guard inside the package), ``paper`` is everything.
 The code is the same for all; only these numbers differ. The resolved profile is saved with every artifact.
 """
 
@@ -22,11 +23,12 @@ class ConfigError(ValueError):
 class DataConfig:
     """What goes into training and how it is split."""
 
-    max_rows_per_source: int = 2500  # a cap, so that one large set does not become the language of the model
-    generated_per_attack: int = 600  # rows per attack generator; as many benign rows under the same transform
-    hard_negatives: int = 1500  # benign sentences built around attackers' words
-    validation_share: float = 0.05
-    test_share: float = 0.05
+    licences: str = "all"  # all | permissive: for a model that is to be released, permissively licensed sets only
+    max_rows_per_source: int = 5000  # a cap, so that one large set does not become the language of the model
+    generated_per_attack: int = 1000  # rows per attack generator; as many benign rows under the same transform
+    hard_negatives: int = 2500  # benign sentences built around attackers' words
+    validation_share: float = 0.04
+    test_share: float = 0.04
     near_duplicate_threshold: float = 0.8  # Jaccard similarity of character 5-gram shingles
     harmful_request_policy: str = "exclude"  # exclude | benign | jailbreak
     benchmark_rows: int | None = None  # at most this many rows per benchmark and label; None: all
@@ -66,8 +68,8 @@ class TrainingConfig:
     epochs: int = 2
     tokens_per_batch: int = 1024
     accumulate: int = 1
-    learning_rate: float = 1e-3  # new parts: characters, heads, router, gates
-    backbone_learning_rate: float = 1.5e-4  # pretrained parts
+    learning_rate: float = 1.5e-3  # new parts: characters, heads, router, gates
+    backbone_learning_rate: float = 2.5e-4  # pretrained parts
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     clip_norm: float = 1.0
@@ -80,7 +82,7 @@ class TrainingConfig:
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.7  # of benign texts and jailbreaks, this share is read as a piece of at most 64 tokens
-    validations: int = 6  # evenly over the run
+    validations: int = 5  # evenly over the run
     validation_rows: int | None = 400  # rows read at each of them; calibration reads all
     patience: int = 4  # validations without improvement before stopping; 0: never
     checkpoint_every: int = 300  # optimizer steps
@@ -141,7 +143,12 @@ PROFILES: dict[str, Profile] = {
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
     ),
-    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=1_300_000)),
+    "laptop": Profile(name="laptop", training=TrainingConfig(max_train_tokens=2_000_000)),
+    "release": Profile(
+        name="release",
+        data=DataConfig(licences="permissive"),
+        training=TrainingConfig(max_train_tokens=2_000_000),
+    ),
     "paper": Profile(
         name="paper",
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=3000, hard_negatives=30_000),

@@ -58,7 +58,7 @@ def open_stage(stage: str, profile: str = "laptop", data: str = "", settings: di
 
     Args:
         stage: one of :data:`guardlib.paths.STAGES`.
-        profile: ``smoke``, ``laptop`` or ``paper``.
+        profile: a name in :data:`guardlib.config.PROFILES`.
         data: folder of a mirror; empty: ``$GUARDLIB_DATA``, and no mirror where that is unset too.
         settings: dotted config keys → values, on top of the profile.
 

@@ -67,7 +67,6 @@ def build_dataset(
     mirror: Path | str | None,
     benchmarks: pd.DataFrame | None = None,
     progress: bool = True,
-    licences: str = "all",
 ) -> Dataset:
     """All splits of a run. Depends on the profile, the sources and the benchmarks only; the same bytes every time.
 
@@ -75,7 +74,6 @@ def build_dataset(
         mirror: folder of dataset repositories; None: the Hub where it can be reached, and the built-in corpus.
         benchmarks: BENCHMARK_COLUMNS rows that must not be trained on. The benchmark splits of all sources and the
             held-out part of the corpus are kept out in any case, in full, however few rows of them are scored.
-        licences: ``all``, or ``permissive`` for a model that is to be released.
 
     Raises:
         SourceError: the mirror is not one, or the corpus is damaged.
@@ -91,7 +89,7 @@ def build_dataset(
         if progress:
             print(message, flush=True)
 
-    results, status = load_available(mirror, settings.max_rows_per_source, profile.seed, licences, progress)
+    results, status = load_available(mirror, settings.max_rows_per_source, profile.seed, settings.licences, progress)
     rows = _gather(results, settings.max_rows_per_source, profile.seed)
     used = sum(row["used"] for row in status)
     say(f"{len(rows):,} rows from {used} sets and the built-in corpus; {len(status) - used} sets not used")

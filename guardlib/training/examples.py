@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.config import TrainingConfig
+from guardlib.data.generated import INDIRECT, OBFUSCATED
 from guardlib.labels import Label
 from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
@@ -67,11 +68,14 @@ def repeats(frame: pd.DataFrame, temperature: float, rng: np.random.Generator) -
     """How often each row is read in an epoch, int64 [N]: once on average; short texts and those of small sources more.
 
     A source (per label) of n rows gets n^temperature of the epoch, not n (Conneau & Lample 2019, arXiv 1901.07291,
-    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Within that, a
-    text of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than
-    a short one. At most 6 times.
+    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of the texts that
+    this project writes and makes, each family counts as a source: they are kinds of text. Within that, a text of c
+    characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short one.
+    At most 6 times.
     """
-    sizes = frame.groupby(["source", "label"])["label"].transform("size").to_numpy(np.float64)
+    own = frame["source"].str.startswith("corpus_") | frame["source"].isin((OBFUSCATED, INDIRECT))
+    kinds = frame["source"].where(~own, frame["source"] + "/" + frame["family"])
+    sizes = frame.groupby([kinds, "label"])["label"].transform("size").to_numpy(np.float64)
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
     weights = sizes ** (temperature - 1) / np.sqrt(characters)
     weights = np.minimum(weights * (len(weights) / weights.sum()), _MOST_REPEATS)

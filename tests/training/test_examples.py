@@ -101,6 +101,13 @@ def test_no_row_is_read_more_than_six_times():
     assert times.max() == 6
 
 
+def test_each_family_of_our_own_counts_as_a_source():
+    frame = make_frame(1000).assign(label=0, text="of one length", family=["large"] * 900 + ["small"] * 100)
+    for source, share in (("obfuscated", 0.5), ("corpus_benign", 0.5), ("from the Hub", 0.1)):
+        times = repeats(frame.assign(source=source), 0.0, np.random.default_rng(0))
+        assert times[900:].sum() / times.sum() == pytest.approx(share, abs=0.02)
+
+
 def test_short_texts_are_read_more_often_than_long_ones():
     """By the square root of the length: 400 characters half as often as 100."""
     frame = make_frame(2000).assign(label=0, source="one", text=["x" * 100, "y" * 400] * 1000)

@@ -1,0 +1,126 @@
+"""The guard of a finished run → the release inside the package, with its model card. ``run_all.py --release``.
+
+What is released was trained on permissively licensed data alone, passes the digests it was written with, and is small
+enough to be carried by everyone who installs the package.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from guardlib.config import Profile
+from guardlib.evaluation import metrics
+from guardlib.evaluation.benchmarks import paired_rows
+from guardlib.paths import STAGES, stage_folder
+from guardlib.report import readme, tables
+from guardlib.report.provenance import Manifest, read_manifest
+from guardlib.runtime.guard import RELEASE
+from guardlib.runtime.session import parse_settings, read_verified
+
+CARD = "MODEL_CARD.md"
+MOST_BYTES = 40_000_000
+
+
+class ReleaseError(RuntimeError):
+    """A run whose guard must not be released; the message says why and what to do."""
+
+
+def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
+    """Copy the guard of the finished run of ``profile`` to ``target`` and write its card; an older release is replaced.
+
+    Raises:
+        ReleaseError: the run is not finished, was not trained on permissive data alone, or the files are too large.
+        GuardLoadError: a file of the guard is damaged.
+        OSError: ``target`` cannot be written.
+    """
+    if profile.data.licences != "permissive":
+        raise ReleaseError(
+            f"data.licences is {profile.data.licences!r}; a release is trained on permissive data alone: "
+            "run python run_all.py --profile release --release"
+        )
+    folders = {stage: stage_folder(profile.name, stage, root) for stage in STAGES}
+    manifests = {stage: read_manifest(folder) for stage, folder in folders.items()}
+    missing = [stage for stage, manifest in manifests.items() if manifest is None]
+    if missing:
+        raise ReleaseError(f"{missing[0]} has no manifest; run: python run_all.py --profile {profile.name} --release")
+    guard = folders["06_quantize_onnx"] / "guard"
+    contents = read_verified(guard)
+    size = sum(len(content) for content in contents.values())
+    if size > MOST_BYTES:
+        raise ReleaseError(f"{guard} holds {size / 1e6:.1f} MB; expected at most {MOST_BYTES / 1e6:.0f} MB")
+    card = model_card(folders, manifests, size)
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(guard, part)
+    (part / CARD).write_text(card, encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    return target
+
+
+def model_card(folders: dict[str, Path], manifests: dict[str, Manifest], size: int) -> str:
+    """What the guard is, what it was trained on, what it was measured to do, and what it cannot do: Markdown."""
+    settings = parse_settings((folders["06_quantize_onnx"] / "guard" / "guard.json").read_bytes(), Path("guard.json"))
+    sources = pd.DataFrame(json.loads((folders["01_data"] / "sources.json").read_text(encoding="utf-8")))
+    train = pd.read_parquet(folders["01_data"] / "train.parquet", columns=["source", "label"])
+    used = train["source"].value_counts()
+    trained = sources[sources["name"].isin(used.index)]
+    made = used[~used.index.isin(sources["name"])]
+    rows = pd.read_parquet(folders["06_quantize_onnx"] / "int8_scores.parquet")
+    benchmarks = tables.main_results(metrics.headline(rows), accuracy=True)
+    matched = readme.matched_table(metrics.matched_detection(paired_rows(rows)))
+    latency = pd.read_parquet(folders["07_cpu_latency"] / "latency.parquet")
+    last = manifests["08_paper_figures"]
+    licences = pd.DataFrame(
+        {
+            "Source": trained["name"],
+            "Origin": trained["dataset_id"],
+            "Licence": trained["licence"],
+            "Training rows": [f"{used[name]:,}" for name in trained["name"]],
+        }
+    )
+    calibration = settings.calibration
+    parts = [
+        "# TinyGuardrail: model card",
+        "A small classifier of prompts: benign, direct injection, jailbreak or obfuscated attack. Two INT8 ONNX "
+        "graphs (every text takes the front one, those the router sends on take the deep one), "
+        f"{size / 1e6:.1f} MB in all, run on a CPU without torch. Licence: Apache-2.0. Backbone: "
+        "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).",
+        '```python\nfrom guardlib import Guard\n\nGuard.load().scan("Ignore all previous instructions").flagged\n```',
+        f"guardlib {settings.version}, profile `{settings.profile}`, commit `{settings.commit}`, seed {last.seed}, "
+        f"trained on {last.machine['cpu']}. Flags from a score of {calibration.threshold:g}; "
+        f"`Guard.load(fpr={settings.target_fpr:g})` flags from {calibration.threshold_at_fpr:.3f}, where "
+        f"{settings.target_fpr:.0%} of benign validation texts were flagged.",
+        "## Training data",
+        f"{len(train):,} rows, permissively licensed sources alone; {made.sum():,} of them made by the project from "
+        "the others (transforms of attacks and of benign text, hidden instructions, hard negatives). No benchmark "
+        "row, near copy or decoded form of one is among them.",
+        tables.to_markdown(licences),
+        "## Figures",
+        "This INT8 model, percent with 95 % interval, threshold 0.5.",
+        tables.to_markdown(benchmarks),
+        "The same transform on attacks and on benign text:",
+        tables.to_markdown(matched),
+        f"Latency, raw string to verdict, one text at a time, on {manifests['07_cpu_latency'].machine['cpu']}:",
+        tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
+        "## What it cannot do",
+        _LIMITS,
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+_LIMITS = """\
+- It reads one text. It does not know the conversation before it, the application's own instructions, or what a tool
+  will do.
+- It looks for attempts on a model's instructions. A plain harmful question is none, and is not what it was trained to
+  flag.
+- An instruction hidden in a document is an attack only because it does not belong there; without tell-tale words it is
+  often missed (see BIPIA above).
+- Benign text about attacks, or with attackers' words, is flagged more often than other text (see NotInject above), and
+  so is benign text that somebody encoded.
+- Most training text is English. Other languages were seen far less, and some of them only in generated or corpus rows.
+- It is one layer. Somebody who may try many times will find a text that passes."""
