@@ -65,9 +65,7 @@ def test_optional_settings_take_none():
 
 def test_unknown_profile_and_keys_of_a_saved_one():
     """A file from elsewhere is checked like the command line."""
-    with pytest.raises(
-        ConfigError, match="profile 'huge' does not exist; expected one of smoke, laptop, release, paper"
-    ):
+    with pytest.raises(ConfigError, match="'huge' does not exist; expected one of smoke, laptop, release, paper"):
         get_profile("huge")
     with pytest.raises(ConfigError, match="'surprise' does not exist"):
         profile_from_dict({"name": "smoke", "surprise": 1})
