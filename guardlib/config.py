@@ -80,6 +80,7 @@ class TrainingConfig:
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
+    attack_share: float | None = 0.3  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.7  # of benign texts and jailbreaks, this share is read as a piece of at most 64 tokens
     validations: int = 5  # evenly over the run

@@ -14,7 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from guardlib.config import get_profile
+from guardlib.export.publish import CARD, ReleaseError, publish
 from guardlib.paths import STAGES
+from guardlib.runtime.guard import Guard
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -129,3 +132,23 @@ def test_the_whole_workbook(tmp_path):
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("up to date") == 2 * 8  # a progress line and a table row each
     assert time.monotonic() - began < 60
+    check_release(tmp_path)
+
+
+def check_release(root: Path) -> None:
+    """The finished run's guard as a release: it loads and answers, and its card has sources and figures."""
+    profile = get_profile("smoke", {"data.licences": "permissive"})
+    target = publish(profile, root, root / "release")
+    assert Guard.load(target, threads=1).scan("hello").route in ("fast", "deep")
+    card = (target / CARD).read_text(encoding="utf-8")
+    for words in (
+        "corpus_attacks",
+        "Apache-2.0",
+        "NotInject" if os.environ.get("GUARDLIB_DATA") else "held-out",
+        "95 %",
+    ):
+        assert words in card
+    (root / "artifacts" / "smoke" / "07_cpu_latency" / "manifest.json").unlink()
+    with pytest.raises(ReleaseError, match="07_cpu_latency has no manifest"):
+        publish(profile, root, target)
+    assert (target / CARD).read_text(encoding="utf-8") == card  # the older release stays

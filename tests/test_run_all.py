@@ -163,6 +163,7 @@ def wait_until(condition, seconds: float = 60) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--release"], "--release with data.licences=all; expected permissive: --profile release"),
         (["--profile", "huge"], "profile 'huge' does not exist; expected one of smoke, laptop, release, paper"),
         (["-p", "training.epoch=3"], "setting 'training.epoch' does not exist"),
         (["-p", "training.epochs=many"], "setting 'training.epochs' is 'many'"),

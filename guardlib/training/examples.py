@@ -44,7 +44,7 @@ class Epoch:
     def __init__(self, frame: pd.DataFrame, reader: Reader, config: TrainingConfig, *, seed: int, epoch: int) -> None:
         rng = np.random.default_rng([seed, epoch])
         self._reader = reader
-        self._rows = np.repeat(np.arange(len(frame)), repeats(frame, config.source_temperature, rng))
+        self._rows = np.repeat(np.arange(len(frame)), repeats(frame, config, rng))
         frame = frame.iloc[self._rows]
         self._labels = frame["label"].to_numpy(np.int64)
         self._windows = training_windows(frame, reader, rng, config)
@@ -64,20 +64,25 @@ class Epoch:
         return TrainingBatch(inputs, self._labels[rows], self._rows[rows])
 
 
-def repeats(frame: pd.DataFrame, temperature: float, rng: np.random.Generator) -> np.ndarray:
+def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generator) -> np.ndarray:
     """How often each row is read in an epoch, int64 [N]: once on average; short texts and those of small sources more.
 
-    A source (per label) of n rows gets n^temperature of the epoch, not n (Conneau & Lample 2019, arXiv 1901.07291,
+    A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of the texts that
     this project writes and makes, each family counts as a source: they are kinds of text. Within that, a text of c
     characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short one.
-    At most 6 times.
+    Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of kinds would decide
+    how readily the model flags. At most 6 times.
     """
     own = frame["source"].str.startswith("corpus_") | frame["source"].isin((OBFUSCATED, INDIRECT))
     kinds = frame["source"].where(~own, frame["source"] + "/" + frame["family"])
     sizes = frame.groupby([kinds, "label"])["label"].transform("size").to_numpy(np.float64)
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
-    weights = sizes ** (temperature - 1) / np.sqrt(characters)
+    weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
+    attack = frame["label"].to_numpy() != Label.BENIGN
+    if config.attack_share is not None and 0 < attack.sum() < len(attack):
+        weights[attack] *= config.attack_share / weights[attack].sum()
+        weights[~attack] *= (1 - config.attack_share) / weights[~attack].sum()
     weights = np.minimum(weights * (len(weights) / weights.sum()), _MOST_REPEATS)
     whole = np.floor(weights).astype(np.int64)
     return whole + (rng.random(len(whole)) < weights - whole)
