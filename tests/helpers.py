@@ -122,6 +122,7 @@ def make_profile(model: ModelConfig = TINY, seed: int = 0, **training) -> Profil
         "validation_rows": None,
         "patience": 0,
         "checkpoint_every": 5,
+        "attack_share": None,
     }
     return Profile(
         name="test",
