@@ -21,7 +21,7 @@ from guardlib.text.tokenizer import GuardTokenizer, prune_vocabulary
 from guardlib.text.views import Unfolder
 from guardlib.text.word_order import WordOrder
 
-VOCABULARY = 2500
+VOCABULARY = 4000
 TINY = ModelConfig(
     backbone="none",
     d_model=48,
@@ -115,7 +115,7 @@ def make_profile(model: ModelConfig = TINY, seed: int = 0, **training) -> Profil
     """A profile for runs of seconds; keywords are training settings."""
     settings = {
         "epochs": 3,
-        "tokens_per_batch": 192,
+        "tokens_per_batch": 140,
         "learning_rate": 3e-3,
         "precision": "float32",
         "validations": 3,

@@ -23,7 +23,9 @@ POLICIES = ("exclude", "benign", "jailbreak")
 #: Parts of the built-in corpus are small and varied: they take this multiple of the cap per source.
 _CORPUS_SHARE = 4
 #: Documents with a hidden instruction, per row that one attack generator makes.
-_INDIRECT_SHARE = 2
+_INDIRECT_SHARE = 6
+#: Jailbreaks with a goal in them, likewise.
+_WRAPPED_SHARE = 3
 #: Ordinary requests that hard negatives are put beside.
 _FILLER_SOURCES = ("corpus_benign", "alpaca_instructions", "dolly_2k", "self_instruct", "clinc150", "xquad")
 
@@ -188,7 +190,7 @@ def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
             varied.assign(split=split),
             generated.obfuscated(pool, varied, per_attack, profile.seed, split),
             generated.indirect(pool, _instructions(pool), per_attack * _INDIRECT_SHARE, profile.seed, split),
-            generated.wrapped(pool, per_attack, profile.seed, split),
+            generated.wrapped(pool, per_attack * _WRAPPED_SHARE, profile.seed, split),
         ]
     return pd.concat(frames, ignore_index=True)
 

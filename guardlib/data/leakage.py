@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ _LEET = str.maketrans("013457@$", "oieastas")
 #: Decoders beyond the inverses of ATTACKS: tricks that occur in the sources.
 _DECODERS: tuple[Callable[[str], str], ...] = (
     lambda text: " ".join(from_base64(segment) for segment in _SEGMENT.findall(text)),
-    lambda text: bytes.fromhex(text).decode(),
-    lambda text: codecs.encode(text, "rot13"),
     lambda text: text.translate(_LEET),
 )
 

@@ -147,9 +147,16 @@ def _bases(context: Context) -> pd.DataFrame:
     return rows.assign(label=attack.astype("int64")).drop_duplicates("text")
 
 
-def _transformed(context: Context, variants: dict[str, str]) -> pd.DataFrame:
-    """Every base text under every transform (variant → attack name); texts that one leaves as they are drop out."""
+def _transformed(context: Context, variants: dict[str, str], at_most: int | None = None) -> pd.DataFrame:
+    """Every base text under every transform (variant → attack name); texts that one leaves as they are drop out.
+
+    ``at_most``: base texts per label, the same ones under each transform.
+    """
     bases = _bases(context)
+    if at_most is not None:
+        rng = context.rng("transforms", "bases")
+        parts = [part.iloc[rng.permutation(len(part))[:at_most]] for _, part in bases.groupby("label")]
+        bases = pd.concat(parts, ignore_index=True)
     frames = []
     for variant, name in variants.items():
         # A generator per text: no row depends on which other texts could be had.
@@ -160,6 +167,7 @@ def _transformed(context: Context, variants: dict[str, str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+_TRANSFORMED = 150  # base texts per label and transform: there are many transforms
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
 HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
 
@@ -177,13 +185,14 @@ def flipattack(context: Context) -> pd.DataFrame:
 
 @benchmark(
     "transforms",
-    measures="Text hidden by an encoding or a character trick: base64, look-alike letters, zero-width characters.",
+    measures="Text hidden by an encoding or a character trick: every registered attack that is no flip.",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
 )
 def transforms(context: Context) -> pd.DataFrame:
-    return _transformed(context, {name: name for name in ("base64", "homoglyph", "zero_width")})
+    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind != "flip"]
+    return _transformed(context, {name: name for name in names}, at_most=_TRANSFORMED)
 
 
 @benchmark(

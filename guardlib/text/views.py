@@ -12,16 +12,25 @@ Torch-free: the released guard runs this file.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import codecs
+import functools
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote
 
+from guardlib.text.alphabets import TURNED_LETTERS, turn_back
+from guardlib.text.decoders import (
+    from_base32,
+    from_base64,
+    from_binary,
+    from_hex,
+    from_leet,
+    from_morse_code,
+    from_url,
+    without_deletions,
+)
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
@@ -37,9 +46,12 @@ _MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "�
 # Shorter words are left out: two letters are a word by chance in any code. Digits count: "pr3v10u5" is one word.
 _WORD = re.compile(r"[^\W_]{3,}")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_SCRAMBLED = re.compile(r"[^\W\d_]{4,30}")
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
 )
+_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]+")
+_MIN_SMUGGLED = 4  # bytes
 _TAGS = re.compile("[\U000e0020-\U000e007e]+\U000e007f?")
 _FLAG, _TAG_END = "\U0001f3f4", "\U000e007f"
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
@@ -48,10 +60,13 @@ _HEX = re.compile(
     r"|(?<![0-9A-Za-z])[0-9a-fA-F]{2}(?:[\s:,-][0-9a-fA-F]{2}){9,}(?![0-9A-Za-z])"  # 48 65 6c 6c 6f…
     r"|(?:(?:\\|0)x[0-9a-fA-F]{2}[\s,]?){10,}"  # \x48\x65… or 0x48, 0x65…
 )
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}={0,6}(?![A-Za-z0-9])")
+_BINARY = re.compile(r"(?<![01])[01]{8}(?:[ ,]?[01]{8}){5,}(?![01])")
+_MORSE = re.compile(r"[.\-·•∙−–—_/ ]{20,}")
+_MARKS = re.compile("[\u0300-\u036f]")  # combining marks that Latin letters take
+_MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
+_MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
 _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[ \t\n.,\-_*|/+~·•]{1,3}[^\W_](?![^\W_])){4,}")
-_LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
-_LEET = str.maketrans("0134578@$!", "oieastbasi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +91,32 @@ class Unfolder:
         self.lookalikes = lookalikes
         self.order = order
         self._segments: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
-            ("url", re.compile(r"\S+"), _from_url),
-            ("hex", _HEX, _from_hex),
-            ("base64", _BASE64, _from_base64),
+            ("url", re.compile(r"\S+"), from_url),
+            ("binary", _BINARY, from_binary),
+            ("hex", _HEX, from_hex),
+            ("base32", _BASE32, from_base32),
+            ("base64", _BASE64, from_base64),
+            ("morse", _MORSE, from_morse_code),
             ("spaced", _SPACED, self._join_letters),
         )
+        self._on_non_ascii: tuple[tuple[str, Callable[[str], str]], ...] = (
+            ("invisible", strip_invisible),
+            ("upside down", self._turn_back),
+            ("accents", self._strip_accents),
+            ("lookalikes", self._map_lookalikes),
+        )
+
+        self._on_whole_text = _WHOLE_TEXT | {"scrambled": self._unscramble}
+
+    @functools.cached_property
+    def _by_letters(self) -> dict[tuple[str, str, str], str]:
+        """Known words by first letter, sorted inner letters and last letter; two with the same are left out."""
+        words: dict[tuple[str, str, str], str] = {}
+        for word in self._words:
+            if len(word) > 3:
+                key = _letters_of(word)
+                words[key] = "" if key in words else word
+        return words
 
     def readability(self, text: str) -> float:
         """Share of the words of ``text`` (three letters or more, first 4,000 characters) that are known, else 0."""
@@ -90,8 +126,12 @@ class Unfolder:
     def views(self, text: str) -> list[View]:
         """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
         name, current = RAW, text
+        if "\b" in text or "\x7f" in text:
+            undone = without_deletions(current)
+            if self._count_words(undone)[0] > self._count_words(current)[0]:
+                name, current = "deletions", undone
         if not text.isascii():
-            for rule, undo in (("invisible", strip_invisible), ("lookalikes", self._map_lookalikes)):
+            for rule, undo in self._on_non_ascii:
                 undone = undo(current)
                 if undone != current:
                     name, current = rule, undone
@@ -106,7 +146,7 @@ class Unfolder:
                 return [View(WORD_ORDER, reverse_order(current), True)]
             return [View(name, current, name != RAW)]
         found: list[View] = []
-        for rule, undo in _WHOLE_TEXT.items():
+        for rule, undo in self._on_whole_text.items():
             undone = undo(current)
             if undone != current and self._reads_better(undone, current):
                 found.append(View(rule, undone, True))
@@ -135,6 +175,31 @@ class Unfolder:
             return decoded if decoded is not None and self._reads_better(decoded, match.group()) else match.group()
 
         return pattern.sub(replace, text)
+
+    def _turn_back(self, text: str) -> str:
+        """Text upside down → upright; text without several turned letters stays."""
+        if sum(char in TURNED_LETTERS for char in text[:_INSPECTED]) < _MIN_TURNED:
+            return text
+        upright = turn_back(text)
+        return upright if self._reads_better(upright, text) else text
+
+    def _strip_accents(self, text: str) -> str:
+        """Marks on nearly every Latin letter are removed where that makes language; those of real languages stay."""
+        apart = unicodedata.normalize("NFD", text)
+        letters = sum(char.isascii() and char.isalpha() for char in apart[:_INSPECTED])
+        if len(_MARKS.findall(apart[:_INSPECTED])) < max(_MIN_MARKED * letters, 1):
+            return text
+        bare = _MARKS.sub("", apart)
+        return bare if self._reads_better(bare, text) else text
+
+    def _unscramble(self, text: str) -> str:
+        """Words with their inner letters shuffled → the known word with these letters, where there is one only."""
+
+        def restore(match: re.Match[str]) -> str:
+            word = match.group().lower()
+            return match.group() if word in self._words else self._by_letters.get(_letters_of(word)) or match.group()
+
+        return _SCRAMBLED.sub(restore, text)
 
     def _map_lookalikes(self, text: str) -> str:
         """Full-width and mathematical letters → ASCII; look-alikes → Latin in words that mix Latin and another script.
@@ -219,6 +284,9 @@ def strip_invisible(text: str) -> str:
     def remove(match: re.Match[str]) -> str:
         nonlocal tricks
         run, (start, end) = match.group(), match.span()
+        if smuggled := _from_selectors(run):
+            tricks += 1
+            return f" {smuggled} "
         before, after = spelt_out[max(start - 2, 0) : start], spelt_out[end : end + 2]
         if run == "\u00ad" and len(before + after) == 4 and (before + after).isalpha():
             return run
@@ -229,6 +297,21 @@ def strip_invisible(text: str) -> str:
 
     cleaned = _INVISIBLE.sub(remove, spelt_out)
     return cleaned if tricks else text
+
+
+def _from_selectors(run: str) -> str:
+    """The text whose UTF-8 bytes variation selectors spell ("" where they spell none): emoji smuggling."""
+    if len(run) < _MIN_SMUGGLED or not _SELECTORS.fullmatch(run):
+        return ""
+    points = (ord(char) for char in run)
+    try:
+        return bytes(point - 0xFE00 if point < 0xFE10 else point - 0xE0100 + 16 for point in points).decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+def _letters_of(word: str) -> tuple[str, str, str]:
+    return word[0], "".join(sorted(word[1:-1])), word[-1]
 
 
 def _plain_letter(char: str) -> str:
@@ -244,35 +327,6 @@ def _to_latin(word: str, lookalikes: dict[str, str]) -> str:
     return latin if latin.isascii() else word  # otherwise it is a loan with an ending, not a disguise
 
 
-def _from_url(segment: str) -> str | None:
-    return unquote(segment) if len(_ESCAPE.findall(segment)) >= 3 else None
-
-
-def _from_base64(segment: str) -> str | None:
-    try:
-        padded = segment.rstrip("=").replace("-", "+").replace("_", "/")
-        return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
-
-
-def _from_hex(segment: str) -> str | None:
-    """Up to a tenth of the bytes may be none of UTF-8: a word like "be" beside the code reads as hexadecimal too."""
-    decoded = bytes.fromhex(re.sub(r"[\\0]x|[\s:,-]", "", segment)).decode("utf-8", "replace")
-    return decoded if decoded.count("\ufffd") <= len(decoded) / 10 else None
-
-
-def _from_leet(text: str) -> str:
-    """Digits and signs → letters in words that hold a letter; numbers and marks at the end of a word stay."""
-
-    def undo(match: re.Match[str]) -> str:
-        word = match.group()
-        core = word.rstrip("!")
-        return core.translate(_LEET) + word[len(core) :] if any(char.isalpha() for char in core) else word
-
-    return _LEET_WORD.sub(undo, text)
-
-
 #: These two differ in the order of the words alone.
 _REVERSALS = ("reversed", "reversed words")
 #: Tried where the whole text does not read as language.
@@ -280,5 +334,5 @@ _WHOLE_TEXT: dict[str, Callable[[str], str]] = {
     "reversed": lambda text: text[::-1],
     "reversed words": lambda text: re.sub(r"\S+", lambda match: match.group()[::-1], text),
     "rot13": lambda text: codecs.encode(text, "rot13"),
-    "leet": _from_leet,
+    "leet": from_leet,
 }

@@ -15,7 +15,7 @@ from guardlib.model.build import Guardrail
 from guardlib.text.tokenizer import UNK
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.step import forward
-from guardlib.training.trainer import make_optimizer, pick_device, pick_precision
+from guardlib.training.trainer import make_optimizer, pick_device, pick_precision, token_budget
 
 _OVERFIT_STEPS = 12
 
@@ -64,7 +64,7 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)
     speed = batch.tokens / float(np.median(seconds))
-    tokens = min(epoch.tokens * config.epochs, config.max_train_tokens or np.inf)
+    tokens = token_budget(config, epoch.tokens, dtype)
     memory = psutil.Process().memory_info().rss / 2**30
     rows = len(batch.labels)
     shapes_ok = output.fast_logits.shape == output.deep_logits.shape == (rows, NUM_CLASSES)

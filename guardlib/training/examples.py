@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.config import TrainingConfig
+from guardlib.data.attacks import ATTACKS
 from guardlib.data.generated import INDIRECT, OBFUSCATED
 from guardlib.labels import Label
 from guardlib.text.reading import Batch, Reader, Window, batches_by_length
@@ -20,7 +21,7 @@ from guardlib.text.views import RAW, View
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
-_PIECE = (24, 65)  # tokens of a piece of a text, from and below
+_PIECE = (32, 97)  # tokens of a piece of a text, from and below
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
 
 
@@ -68,14 +69,14 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     """How often each row is read in an epoch, int64 [N]: once on average; short texts and those of small sources more.
 
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
-    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of the texts that
-    this project writes and makes, each family counts as a source: they are kinds of text. Within that, a text of c
-    characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short one.
-    Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of kinds would decide
-    how readily the model flags. At most 6 times.
+    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
+    texts each kind of transform counts as a source. Within that, a text of c characters counts as 1 / sqrt(c): the
+    budget is one of tokens, and a long text has no more labels than a short one. Attacks together get
+    ``config.attack_share`` of it (None: what falls to them), or the balance of sources would decide how readily the
+    model flags. At most 6 times.
     """
-    own = frame["source"].str.startswith("corpus_") | frame["source"].isin((OBFUSCATED, INDIRECT))
-    kinds = frame["source"].where(~own, frame["source"] + "/" + frame["family"])
+    tricks = frame["family"].map({name: attack.kind for name, attack in ATTACKS.items()})
+    kinds = frame["source"].where(frame["source"] != OBFUSCATED, tricks)
     sizes = frame.groupby([kinds, "label"])["label"].transform("size").to_numpy(np.float64)
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
@@ -94,7 +95,8 @@ def training_windows(
     """One window per row: of a long attack the start, where its instructions stand, of a long benign text any place.
 
     What says BENIGN or JAILBREAK is all over a text: ``config.piece_share`` of those are read as a piece of some dozen
-    tokens, which costs a third and teaches as much. An injected instruction may stand anywhere: those are read whole.
+    tokens, which costs less and teaches as much. An injected instruction may stand anywhere: those are read whole, and
+    so are documents that have a twin with one, or length would tell the two apart.
     """
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
@@ -108,9 +110,10 @@ def training_windows(
         views.append(View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []
-    for row, (view, piece, label) in enumerate(zip(views, pieces, frame["label"], strict=True)):
+    divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & (frame["source"] != INDIRECT)
+    for row, (view, piece, label, cut) in enumerate(zip(views, pieces, frame["label"], divisible, strict=True)):
         start, stop = next(reader.cuts(len(piece), view.hidden))
-        if label in (Label.BENIGN, Label.JAILBREAK) and rng.random() < config.piece_share:
+        if cut and rng.random() < config.piece_share:
             length = min(int(rng.integers(*_PIECE)), stop)
             start = int(rng.integers(stop - length + 1)) if label == Label.BENIGN else 0
             stop = start + length

@@ -81,6 +81,15 @@ def pick_precision(choice: str, device: torch.device) -> torch.dtype:
     return getattr(torch, choice)
 
 
+def token_budget(config: TrainingConfig, epoch_tokens: int, dtype: torch.dtype) -> int:
+    """Tokens of a whole run: all epochs, or ``max_train_tokens`` (more of them in bfloat16), whichever is less."""
+    whole = epoch_tokens * config.epochs
+    if config.max_train_tokens is None:
+        return whole
+    factor = config.bfloat16_factor if dtype == torch.bfloat16 else 1.0
+    return min(whole, round(config.max_train_tokens * factor))
+
+
 def schedule(progress: float, warmup: float) -> float:
     """Factor on the learning rate at ``progress`` in [0, 1]: linear rise to 1 over ``warmup``, linear fall to 0."""
     if progress < warmup:
@@ -159,8 +168,7 @@ class _Run:
         self.log = RunLog(folder, self.state.history, self.state.steps)
         self.epoch = self._make_epoch()
         if not self.state.total_tokens:
-            whole = self.epoch.tokens * self.config.epochs
-            self.state.total_tokens = min(whole, self.config.max_train_tokens or whole)
+            self.state.total_tokens = token_budget(self.config, self.epoch.tokens, self.dtype)
         self.bar = tqdm(
             total=self.state.total_tokens,
             initial=self.state.tokens,

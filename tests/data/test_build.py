@@ -74,9 +74,8 @@ def test_no_held_out_row_is_trained_on(everything):
 def test_each_attack_has_benign_text_under_the_same_trick(built):
     hidden = built.train[built.train["source"] == "obfuscated"]
     counts = pd.crosstab(hidden["family"], hidden["label"] == 0)
-    assert set(counts.index) == set(ATTACKS)
-    assert (counts[True] > 15).all()
-    assert (counts[False] > 15).all()
+    assert set(counts.index) == set(ATTACKS) - {"full_width"}  # a folded copy of the text itself
+    assert (counts >= SMOKE.data.generated_per_attack - 1).all(axis=None)
     assert counts.min(axis=1).sum() > 0.8 * counts.max(axis=1).sum()
 
 

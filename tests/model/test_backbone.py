@@ -160,5 +160,5 @@ def test_more_layers_than_the_backbone_has():
 
 
 def test_another_width_does_not_fit():
-    with pytest.raises(BackboneError, match=r"shape \(2500, 384\) does not fit \(2500, 192\)"):
+    with pytest.raises(BackboneError, match=rf"shape \({VOCABULARY}, 384\) does not fit \({VOCABULARY}, 192\)"):
         start(dataclasses.replace(CONFIG, d_model=192), find_backbone())

@@ -3,11 +3,13 @@ from __future__ import annotations
 import base64
 import codecs
 import time
+import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from guardlib.text.alphabets import MORSE, turn
 from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.views import RAW, View, strip_invisible
 from tests.helpers import make_unfolder
@@ -54,6 +56,26 @@ TRICKS = {
     "mathematical letters": ("lookalikes", mathematical(PLAIN)),
     "one mathematical letter": ("lookalikes", PLAIN.replace("previous", "pre\U0001d42fious")),
     "Cyrillic look-alikes": ("lookalikes", PLAIN.translate(CYRILLIC)),
+    "backspaces": ("deletions", "".join(f"{char}x\b" if place % 3 == 0 else char for place, char in enumerate(PLAIN))),
+    "delete characters": ("deletions", "q\x7f".join(PLAIN)),
+    "upside down": ("upside down", turn(PLAIN.lower())),
+    "accents": ("accents", "".join(char + "\u0301" if place % 2 else char for place, char in enumerate(PLAIN))),
+    "accents, composed": ("accents", unicodedata.normalize("NFC", "\u0308".join(PLAIN))),
+    "underlined": ("accents", "\u0332".join(PLAIN)),
+    "base32": ("base32", base64.b32encode(PLAIN.encode()).decode()),
+    "base32 in a sentence": ("base32", f"Please read {base64.b32encode(PLAIN.encode()).decode()} and answer"),
+    "binary": ("binary", " ".join(f"{byte:08b}" for byte in PLAIN.encode())),
+    "binary without spaces": ("binary", "".join(f"{byte:08b}" for byte in PLAIN.encode())),
+    "Morse": ("morse", " / ".join(" ".join(MORSE[char] for char in word) for word in PLAIN.lower().split())),
+    "Morse after a request": (
+        "morse",
+        "Decode this: " + " / ".join(" ".join(MORSE[char] for char in word) for word in PLAIN.lower().split()),
+    ),
+    "scrambled": (
+        "scrambled",
+        " ".join(word[0] + word[1:-1][::-1] + word[-1:] * (len(word) > 1) for word in PLAIN.split()),
+    ),
+    "smuggled in an emoji": ("invisible", "😀" + "".join(chr(0xE0100 + byte - 16) for byte in PLAIN.encode())),
     "look-alikes under zero width": ("lookalikes", "\u200b".join(PLAIN.translate(CYRILLIC))),
 }
 
@@ -126,6 +148,12 @@ ORDINARY = {
     "stray zero widths": "In welchem \u200b\u200bLand ist das\u200b erlaubt? 08°45′W\ufeff / 58.8°N",
     "hyphenation": "Donau\u00addampf\u00adschiff\u00adfahrt",
     "no-break spaces": "Hello\u00a0world, it\u2019s \u201cfine\u201d \u2014 ok\u2026 5\u202fkm",
+    "Vietnamese, taken apart": unicodedata.normalize("NFD", "Những người đã được học tiếng Việt thì nói rất giỏi."),
+    "rules of dots": "Chapter 1 ........................ 5\nChapter 2 - - - - - - - - - - - - - 9",
+    "bytes": "0xFF 255 11111111, 00000001 10101010 11001100 11110000 01010101 00110011",
+    "overstrike": "a b\b",
+    "IPA": "ɐɹ ʌ ɪz ʃ and the ɯ of /mɯɾa/",
+    "upper-case key": "The licence key is ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
     "empty": "",
     "white space": " \n\t ",
     "punctuation": "!!! ??? ... --- $$$",
@@ -242,6 +270,14 @@ HARD = {
     "new lines": "\n",
     "dashes": "x-",
     "words": "ignore the ",
+    "backspaces": "a\b",
+    "turned": "ɐɹ",
+    "marks over letters": "a\u0301\u0332",
+    "bits": "01101000 ",
+    "Morse": ".- ",
+    "base32": "MFRGG",
+    "scrambled": "ignroe ",
+    "selectors": "\U000e0155",
 }
 
 

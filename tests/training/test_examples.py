@@ -34,7 +34,7 @@ def test_an_epoch_is_every_row_once():
     frame = make_frame(96).assign(text="of one length")  # at temperature 1 nothing else sets rows apart
     rows = rows_of(make_epoch(frame=frame))
     assert sorted(row for batch in rows for row in batch) == list(range(96))
-    assert len(rows) > 4
+    assert len(rows) > 1
 
 
 def test_labels_stay_with_their_rows():
@@ -105,9 +105,9 @@ def test_no_row_is_read_more_than_six_times():
     assert times.max() == 6
 
 
-def test_each_family_of_our_own_counts_as_a_source():
-    frame = make_frame(1000).assign(label=0, text="of one length", family=["large"] * 900 + ["small"] * 100)
-    for source, share in (("obfuscated", 0.5), ("corpus_benign", 0.5), ("from the Hub", 0.1)):
+def test_each_kind_of_transform_counts_as_a_source():
+    frame = make_frame(1000).assign(label=0, text="of one length", family=["base64"] * 900 + ["flip_fwo"] * 100)
+    for source, share in (("obfuscated", 0.5), ("from the Hub", 0.1)):
         times = repeats(frame.assign(source=source), at(0.0), np.random.default_rng(0))
         assert times[900:].sum() / times.sum() == pytest.approx(share, abs=0.02)
 
@@ -139,8 +139,10 @@ def test_repeated_rows_keep_their_labels_and_numbers():
     assert max(seen.count(row) for row in range(90, 100)) > 1
 
 
-def windows_of(text: str, label: int, raw_share: float = 0.3, piece_share: float = 0.0, max_length: int = 64):
-    frame = pd.DataFrame({"text": [text] * 40, "label": [label] * 40})
+def windows_of(
+    text: str, label: int, raw_share: float = 0.3, piece_share: float = 0.0, max_length: int = 64, source="a"
+):
+    frame = pd.DataFrame({"text": [text] * 40, "label": [label] * 40, "source": source})
     config = TrainingConfig(raw_share=raw_share, piece_share=piece_share)
     return training_windows(frame, make_reader(max_length), np.random.default_rng(0), config)
 
@@ -179,11 +181,13 @@ def test_windows_read_whole_are_those_of_evaluation(label, max_length):
 
 @pytest.mark.parametrize(("label", "cut"), [(0, True), (1, False), (2, True), (3, False)])
 def test_pieces_are_cut_from_what_shows_its_class_everywhere(label, cut):
-    """24 to 64 tokens besides the two special ones; an injected instruction may stand anywhere and is read whole."""
-    lengths = {len(window) - 2 for window in windows_of(LONG, label, piece_share=1.0, max_length=100)}
-    assert (len(lengths) > 5 and min(lengths) >= 24 and max(lengths) <= 64) if cut else lengths == {98}
-    starts = {window.start for window in windows_of(LONG, label, piece_share=1.0, max_length=100)}
+    """32 to 96 tokens besides the two special ones; an injected instruction may stand anywhere and is read whole."""
+    windows = windows_of(LONG, label, piece_share=1.0, max_length=120)
+    lengths, starts = {len(window) - 2 for window in windows}, {window.start for window in windows}
+    assert (len(lengths) > 5 and min(lengths) >= 32 and max(lengths) <= 96) if cut else lengths == {118}
     assert len(starts) > 5 if label == 0 else starts == {0}
+    twins = windows_of(LONG, label, piece_share=1.0, max_length=120, source="indirect")
+    assert {len(window) - 2 for window in twins} == {118}  # else length would tell benign documents from attacks
     assert {len(window) for window in windows_of("hello", label, piece_share=1.0)} == {3}
 
 

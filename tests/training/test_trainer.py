@@ -70,7 +70,7 @@ def test_what_a_run_leaves(tmp_path):
     )
     assert history["step"].is_monotonic_increasing
     assert history["tokens"].is_monotonic_increasing
-    assert history["epoch"].iloc[-1] == pytest.approx(3, abs=0.2)  # tokens are counted, not epochs
+    assert history["epoch"].iloc[-1] == pytest.approx(3, abs=0.3)  # tokens are counted, not epochs
     steps = pd.read_csv(tmp_path / "steps.csv")
     assert {"step", "tokens", "loss", "fast_loss", "deep_loss", "router_loss", "balance_loss", "learning_rate"} <= set(
         steps
@@ -114,6 +114,20 @@ def test_patience_stops_early(tmp_path, monkeypatch):
 def test_the_token_budget_is_kept(tmp_path):
     _, history = run(tmp_path, make_profile(max_train_tokens=1000))
     assert 1000 <= history["tokens"].iloc[-1] < 1000 + 192
+
+
+@pytest.mark.parametrize(
+    ("limit", "dtype", "expected"),
+    [
+        (None, torch.bfloat16, 3000),
+        (500, torch.float32, 500),
+        (500, torch.bfloat16, 1000),
+        (2000, torch.bfloat16, 3000),  # never more than the epochs hold
+    ],
+)
+def test_token_budget(limit, dtype, expected):
+    config = TrainingConfig(epochs=3, max_train_tokens=limit, bfloat16_factor=2.0)
+    assert trainer.token_budget(config, 1000, dtype) == expected
 
 
 def test_accumulated_batches_are_one_step(tmp_path):
@@ -207,7 +221,7 @@ def run_killed(folder: Path, monkeypatch, at_step: int, profile=None) -> None:
 def test_a_killed_run_resumes_to_the_same_result(tmp_path, monkeypatch, at_step):
     """Checkpoints are at every fifth step: what came after the last one is done again, in the middle of any epoch."""
     whole, expected = run(tmp_path / "whole")
-    assert expected["step"].iloc[-1] > 24
+    assert expected["step"].iloc[-1] >= 24
     run_killed(tmp_path / "killed", monkeypatch, at_step)
     resumed, history = run(tmp_path / "killed", model=fresh_model(seed=5))
     assert_same_weights(whole, resumed)

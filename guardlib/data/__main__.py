@@ -1,0 +1,148 @@
+"""``python -m guardlib.data list | verify | build``: what each source is, whether a dataset leaks, a dataset itself.
+
+Exit code 0: done; 1: ``verify`` found a leak; 2: it could not be done (one line on standard error says why).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from guardlib.config import PROFILES, ConfigError, Profile, get_profile
+from guardlib.data.build import LeakError, build_dataset
+from guardlib.data.corpus import corpus_status
+from guardlib.data.leakage import LeakFinder
+from guardlib.data.records import SourceError
+from guardlib.data.sources import load_available
+from guardlib.data.splits import SPLITS
+from guardlib.evaluation.benchmarks import build_benchmarks
+from guardlib.paths import stage_folder
+
+BENCHMARK_FILE = "benchmarks.parquet"
+_SHOWN_LEAKS = 10
+
+
+class VerifyError(ValueError):
+    """A folder that is no finished dataset."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return {"list": list_sources, "verify": verify, "build": build}[options.command](options)
+    except (SourceError, ConfigError, VerifyError, LeakError, OSError) as error:
+        print(f"guardlib.data: {error}", file=sys.stderr)
+        return 2
+
+
+def list_sources(options: argparse.Namespace) -> int:
+    """Every source: kind, rows, licence, where it was found, or why it could not be had."""
+    _, status = load_available(options.data, licences=options.licences, progress=sys.stderr.isatty())
+    table = pd.DataFrame(status + corpus_status())
+    if options.json:
+        print(table.to_json(orient="records", indent=1))
+        return 0
+    shown = pd.DataFrame(
+        {
+            "source": table["name"],
+            "kind": table["kind"],
+            "rows": table["rows"].map("{:,}".format).where(table["used"], "–"),
+            "licence": table["licence"],
+            "permissive": table["permissive"].map({True: "yes", False: "no"}),
+            "found": table["origin"].where(table["used"], "not used: " + table["why_not"]),
+        }
+    )
+    _print_table(shown)
+    used = table[table["used"]]
+    print(f"\n{len(used)} of {len(table)} sources, {used['rows'].sum():,} rows")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Look for benchmark rows in a finished dataset once more, and print what its build had removed."""
+    folder = options.folder or stage_folder(options.profile, "01_data")
+    splits, benchmarks, removed = _read_dataset(folder)
+    rows = pd.concat(splits, ignore_index=True)
+    print(f"{folder}: {len(rows):,} rows against {len(benchmarks):,} benchmark rows")
+    if len(removed):
+        print("\nrows that the build removed, by source and benchmark (exact, near and decoded copies):\n")
+        matrix = removed.pivot_table(index="source", columns="benchmark", values="rows", aggfunc="sum", fill_value=0)
+        _print_table(matrix.astype(int).reset_index())
+    leaks = LeakFinder(benchmarks).find(rows)
+    straddling = rows.groupby("group")["split"].nunique().gt(1).sum()
+    if leaks.empty and not straddling:
+        print("\nno benchmark row is left, and no group is in two splits")
+        return 0
+    print(f"\n{len(leaks)} rows leak and {straddling} groups are in two splits; the first:\n")
+    first = leaks.head(_SHOWN_LEAKS)
+    _print_table(first.assign(text=rows["text"].iloc[first["row"]].str.slice(0, 60).map(ascii).to_numpy()))
+    return 1
+
+
+def build(options: argparse.Namespace) -> int:
+    """Benchmarks and all splits into a folder, as notebook 01 builds them."""
+    profile = _profile(options)
+    benchmarks, _ = build_benchmarks(profile, options.data)
+    dataset = build_dataset(profile, options.data, benchmarks)
+    paths = dataset.write(options.out)
+    benchmarks.to_parquet(options.out / BENCHMARK_FILE)
+    for path in [*paths, options.out / BENCHMARK_FILE]:
+        print(f"{path}  {path.stat().st_size:,} bytes")
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    return get_profile(options.profile, {"data.licences": options.licences} if options.licences != "all" else None)
+
+
+def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, pd.DataFrame]:
+    """The splits, the benchmark rows and what was removed; VerifyError where one of them cannot be read."""
+    try:
+        splits = [pd.read_parquet(folder / f"{split}.parquet") for split in SPLITS]
+        benchmarks = pd.read_parquet(folder / BENCHMARK_FILE)
+        report = json.loads((folder / "leakage.json").read_text(encoding="utf-8"))
+        return splits, benchmarks, pd.DataFrame(report["removed_by_source"])
+    except (OSError, ValueError, KeyError) as error:
+        raise VerifyError(
+            f"{folder} is no finished dataset ({error}); make one with: python run_all.py --only 01, "
+            "or python -m guardlib.data build --out FOLDER and verify --folder FOLDER"
+        ) from error
+
+
+def _print_table(frame: pd.DataFrame) -> None:
+    print(frame.to_string(index=False, justify="left", max_colwidth=70))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m guardlib.data", description="The data of the workbook.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list | verify | build")
+    listing = commands.add_parser("list", help="what each source is, its licence, and whether it can be had now")
+    checking = commands.add_parser(
+        "verify", help="look for benchmark rows in a finished dataset; exit code 1 on a leak"
+    )
+    building = commands.add_parser("build", help="build benchmarks and splits into a folder")
+    for command in (listing, building):
+        command.add_argument(
+            "--data", type=Path, metavar="PATH", default=os.environ.get("GUARDLIB_DATA") or None,
+            help="folder of a data mirror (default: $GUARDLIB_DATA)",
+        )  # fmt: skip
+        command.add_argument(
+            "--licences", choices=("all", "permissive"), default="all", help="leave sets under other terms out"
+        )
+    listing.add_argument("--json", action="store_true", help="print everything known of each source as JSON")
+    for command in (checking, building):
+        command.add_argument("--profile", choices=list(PROFILES), default="laptop")
+    checking.add_argument("--folder", type=Path, help="the dataset (default: that of the profile's last run)")
+    building.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

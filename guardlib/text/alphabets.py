@@ -1,0 +1,47 @@
+"""Alphabets that hide plain text: Morse code and letters turned upside down. Torch-free."""
+
+from __future__ import annotations
+
+#: ITU-R M.1677-1, section 1.1: letters, figures, punctuation.
+MORSE = {
+    "a": ".-", "b": "-...", "c": "-.-.", "d": "-..", "e": ".", "f": "..-.", "g": "--.", "h": "....", "i": "..",
+    "j": ".---", "k": "-.-", "l": ".-..", "m": "--", "n": "-.", "o": "---", "p": ".--.", "q": "--.-", "r": ".-.",
+    "s": "...", "t": "-", "u": "..-", "v": "...-", "w": ".--", "x": "-..-", "y": "-.--", "z": "--..",
+    "0": "-----", "1": ".----", "2": "..---", "3": "...--", "4": "....-", "5": ".....", "6": "-....", "7": "--...",
+    "8": "---..", "9": "----.", ".": ".-.-.-", ",": "--..--", ":": "---...", "?": "..--..", "'": ".----.",
+    "-": "-....-", "/": "-..-.", "(": "-.--.", ")": "-.--.-", '"': ".-..-.", "=": "-...-", "+": ".-.-.", "@": ".--.-.",
+}  # fmt: skip
+FROM_MORSE = {code: char for char, code in MORSE.items()}
+
+#: Lower-case letter or mark → the character that looks like it turned by half a circle.
+UPSIDE_DOWN = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyz.,?!'_",
+        "ɐqɔpǝɟƃɥᴉɾʞlɯuodbɹsʇnʌʍxʎz˙'¿¡,‾",
+        strict=True,
+    )
+)
+#: The other way, for the characters that no ordinary text in Latin letters uses so.
+FROM_UPSIDE_DOWN = {turned: char for char, turned in UPSIDE_DOWN.items()}
+#: Letters that give a turned text away.
+TURNED_LETTERS = frozenset(turned for turned in UPSIDE_DOWN.values() if not turned.isascii() and turned.isalpha())
+
+
+def from_morse(code: str) -> str:
+    """Letters apart by a space, words by ``/`` (or three spaces); ValueError where a group of signs is no letter."""
+    code = code.translate(str.maketrans("·•∙−–—_", "...----"))
+    words = [word.split() for word in code.replace("   ", "/").split("/")]
+    try:
+        return " ".join("".join(FROM_MORSE[sign] for sign in word) for word in words if word)
+    except KeyError as error:
+        raise ValueError(f"{error} is no letter in Morse code") from None
+
+
+def turn(text: str) -> str:
+    """Lower-case ``text`` upside down, last character first; what has no turned form stays."""
+    return "".join(UPSIDE_DOWN.get(char, char) for char in reversed(text))
+
+
+def turn_back(text: str) -> str:
+    """Undo :func:`turn`."""
+    return "".join(FROM_UPSIDE_DOWN.get(char, char) for char in reversed(text))

@@ -1,0 +1,80 @@
+"""Segments of a text that may be a code → what they spell, or None. Whether that reads as language is for views to say.
+
+Torch-free: the released guard runs this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from urllib.parse import unquote
+
+from guardlib.text.alphabets import from_morse
+
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
+_LEET = str.maketrans("0134578@$!", "oieastbasi")
+
+
+def from_url(segment: str) -> str | None:
+    return unquote(segment) if len(_ESCAPE.findall(segment)) >= 3 else None
+
+
+def from_base64(segment: str) -> str | None:
+    try:
+        padded = segment.rstrip("=").replace("-", "+").replace("_", "/")
+        return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+
+
+def from_hex(segment: str) -> str | None:
+    """Up to a tenth of the bytes may be none of UTF-8: a word like "be" beside the code reads as hexadecimal too."""
+    decoded = bytes.fromhex(re.sub(r"[\\0]x|[\s:,-]", "", segment)).decode("utf-8", "replace")
+    return decoded if decoded.count("\ufffd") <= len(decoded) / 10 else None
+
+
+def from_leet(text: str) -> str:
+    """Digits and signs → letters in words that hold a letter; numbers and marks at the end of a word stay."""
+
+    def undo(match: re.Match[str]) -> str:
+        word = match.group()
+        core = word.rstrip("!")
+        return core.translate(_LEET) + word[len(core) :] if any(char.isalpha() for char in core) else word
+
+    return _LEET_WORD.sub(undo, text)
+
+
+def from_base32(segment: str) -> str | None:
+    try:
+        padded = segment.rstrip("=")
+        return base64.b32decode(padded + "=" * (-len(padded) % 8)).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+
+
+def from_binary(segment: str) -> str | None:
+    bits = re.sub(r"[^01]", "", segment)
+    try:
+        return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits) - 7, 8)).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def from_morse_code(segment: str) -> str | None:
+    try:
+        return f" {from_morse(segment)} "
+    except ValueError:
+        return None
+
+
+def without_deletions(text: str) -> str:
+    """``text`` as a terminal shows it: each backspace or delete character takes the character before it."""
+    kept: list[str] = []
+    for char in text:
+        if char not in "\b\x7f":
+            kept.append(char)
+        elif kept:
+            kept.pop()
+    return "".join(kept)
