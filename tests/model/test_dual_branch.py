@@ -170,7 +170,9 @@ def test_another_shape_is_refused_with_what_differs(saved, setting, value, tenso
 def test_another_vocabulary_is_refused(saved):
     values = json.loads((saved / "model.json").read_text())
     (saved / "model.json").write_text(json.dumps(values | {"vocab": VOCABULARY + 1}))
-    with pytest.raises(ModelFileError, match=rf"word\.weight of shape \({VOCABULARY}, 48\), expected \({VOCABULARY + 1}, 48\)"):
+    with pytest.raises(
+        ModelFileError, match=rf"word\.weight of shape \({VOCABULARY}, 48\), expected \({VOCABULARY + 1}, 48\)"
+    ):
         load_model(saved, TINY)
 
 

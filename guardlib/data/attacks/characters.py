@@ -10,6 +10,7 @@ import numpy as np
 
 from guardlib.data.attacks.registry import attack
 from guardlib.text.alphabets import FROM_UPSIDE_DOWN, UPSIDE_DOWN, turn, turn_back
+from guardlib.text.decoders import without_deletions
 from guardlib.text.lookalikes import latin_lookalikes
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060"  # space, non-joiner, joiner, word joiner
@@ -94,47 +95,26 @@ def zero_width(text: str, rng: np.random.Generator) -> str:
     return "".join(char + ZERO_WIDTH[marks[place]] if place in marked else char for place, char in enumerate(text))
 
 
-def _some(size: int, rng: np.random.Generator, least: float = 0.5) -> set[int]:
-    """At least one, and ``least`` to all, of the numbers below ``size``."""
-    count = max(1, round(size * rng.uniform(least, 1.0)))
-    return set(rng.choice(size, size=count, replace=False).tolist())
-
-
-_BACKSPACE = "\b"
-
-
-def apply_deletions(text: str) -> str:
-    """``text`` as a terminal shows it: each backspace takes the character before it."""
-    kept: list[str] = []
-    for char in text:
-        if char != _BACKSPACE:
-            kept.append(char)
-        elif kept:
-            kept.pop()
-    return "".join(kept)
+def _places(size: int, share: float, rng: np.random.Generator) -> set[int]:
+    """That share of the numbers below ``size``, at least one."""
+    return set(rng.choice(size, size=max(1, round(size * share)), replace=False).tolist())
 
 
 @attack(
     "deletion",
     "characters",
     f"{_BAD_CHARACTERS}; {_BYPASSING}",
-    inverse=apply_deletions,
-    domain="every str without backspaces",
-    in_domain=lambda text: _BACKSPACE not in text,
+    inverse=without_deletions,
+    domain="every str without backspace and delete characters",
+    in_domain=lambda text: "\b" not in text and "\x7f" not in text,
 )
 def deletions(text: str, rng: np.random.Generator) -> str:
     """After 20–60 % of the characters a letter and the backspace that deletes it."""
     if not text:
         return text
-    places = _some(len(text), rng, 0.2) if len(text) < 3 else _places(len(text), rng.uniform(0.2, 0.6), rng)
+    places = _places(len(text), rng.uniform(0.2, 0.6), rng)
     letters = rng.integers(97, 123, len(text))
-    return "".join(
-        f"{char}{chr(letters[place])}{_BACKSPACE}" if place in places else char for place, char in enumerate(text)
-    )
-
-
-def _places(size: int, share: float, rng: np.random.Generator) -> set[int]:
-    return set(rng.choice(size, size=max(1, round(size * share)), replace=False).tolist())
+    return "".join(f"{char}{chr(letters[place])}\b" if place in places else char for place, char in enumerate(text))
 
 
 _OVERRIDE, _POP = "\u202e", "\u202c"
@@ -264,7 +244,7 @@ def diacritics(text: str, rng: np.random.Generator) -> str:
     letters = [place for place, char in enumerate(text) if char.isascii() and char.isalpha()]
     if not letters:
         return text
-    chosen = {letters[index] for index in _some(len(letters), rng)}
+    chosen = {letters[index] for index in _places(len(letters), rng.uniform(0.5, 1.0), rng)}
     marks = rng.integers(0, len(_MARKS), len(text))
     marked = (char + _MARKS[marks[place]] if place in chosen else char for place, char in enumerate(text))
     return unicodedata.normalize("NFC", "".join(marked))
@@ -318,7 +298,7 @@ def leet(text: str, rng: np.random.Generator) -> str:
     places = [place for place, char in enumerate(text) if char.lower() in _LEET and char.isascii()]
     if not places:
         return text
-    chosen = {places[index] for index in _some(len(places), rng, 0.6)}
+    chosen = {places[index] for index in _places(len(places), rng.uniform(0.6, 1.0), rng)}
     return "".join(_LEET[char.lower()] if place in chosen else char for place, char in enumerate(text))
 
 
