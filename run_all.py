@@ -90,8 +90,9 @@ def main(argv: list[str] | None = None) -> int:
                 )
             if arguments.list:
                 return show_list(run, stages)
-            code = run_stages(run, stages, force=arguments.force)
-            return release(run) if arguments.release and code == 0 else code
+            with FolderLock(root / "artifacts"):
+                code = run_stages(run, stages, force=arguments.force)
+                return release(run) if arguments.release and code == 0 else code
     except (UsageError, ConfigError) as error:
         return complain(error, 2)
     except (RunError, StageError, Locked, ValueError) as error:
@@ -237,42 +238,47 @@ def show_list(run: Run, stages: list[str]) -> int:
 def run_stages(run: Run, stages: list[str], *, force: bool) -> int:
     """Run what is not up to date, stop at the first failure, and end with a table; returns the exit code."""
     console = run.console
-    with FolderLock(run.root / "artifacts"):
-        console.line(f"profile {run.profile.name}, seed {run.profile.seed}, commit {git_commit()}, in {run.root}")
-        console.line(f"data: {data_origin(run.mirror)}")
-        check_notebooks(run, stages)
-        check_inputs(run, stages)
-        if force or any(run.state(stage).kind != "fresh" for stage in stages):
-            check_parameters(run, stages)
-        rows: dict[str, tuple] = {stage: (stage, "not run", "", "") for stage in stages}
-        failure = ""
-        try:
-            for number, stage in enumerate(stages, 1):
-                title = f"[{number}/{len(stages)}] {stage}"
-                state = State("stale", "--force") if force else run.state(stage)
-                if state.kind == "fresh":
-                    console.line(f"{title}  up to date")
-                    rows[stage] = row_of(state.manifest, "up to date")
-                    continue
-                console.line(f"{title}  runs: {state.why}")
-                rows[stage] = (stage, "FAILED", "", "")
-                manifest = run_stage(run, stage)
-                console.line(f"{title}  done in {console.elapsed}")
-                rows[stage] = row_of(manifest, "done")
-        except (RunError, OSError) as error:
-            failure = str(error) if isinstance(error, RunError) else disk_error(error, run.folder(stage))
-        console.line()
-        print_table(console, ("stage", "state", "seconds", "headline"), list(rows.values()))
+    console.line(f"profile {run.profile.name}, seed {run.profile.seed}, commit {git_commit()}, in {run.root}")
+    console.line(f"data: {data_origin(run.mirror)}")
+    check_notebooks(run, stages)
+    check_inputs(run, stages)
+    if force or any(run.state(stage).kind != "fresh" for stage in stages):
+        check_parameters(run, stages)
+    rows: dict[str, tuple] = {stage: (stage, "not run", "", "") for stage in stages}
+    failure = ""
+    try:
+        for number, stage in enumerate(stages, 1):
+            title = f"[{number}/{len(stages)}] {stage}"
+            state = State("stale", "--force") if force else run.state(stage)
+            if state.kind == "fresh":
+                console.line(f"{title}  up to date")
+                rows[stage] = row_of(state.manifest, "up to date")
+                continue
+            console.line(f"{title}  runs: {state.why}")
+            rows[stage] = (stage, "FAILED", "", "")
+            manifest = run_stage(run, stage)
+            console.line(f"{title}  done in {console.elapsed}")
+            rows[stage] = row_of(manifest, "done")
+    except (RunError, OSError) as error:
+        failure = str(error) if isinstance(error, RunError) else disk_error(error, run.folder(stage))
+    console.line()
+    print_table(console, ("stage", "state", "seconds", "headline"), list(rows.values()))
     return complain(failure, 1) if failure else 0
 
 
 def release(run: Run) -> int:
     """Make the guard of this run the one inside the package; returns the exit code."""
     from guardlib.export.publish import ReleaseError, publish  # its imports are not for every command
+    from guardlib.runtime.session import GuardLoadError
 
+    stale = [stage for stage in STAGES if run.state(stage).kind != "fresh"]
+    if stale:
+        raise RunError(
+            f"{stale[0]} is not up to date, so there is no one run to release; expected all stages: no --only"
+        )
     try:
         target = publish(run.profile, run.root)
-    except ReleaseError as error:
+    except (ReleaseError, GuardLoadError) as error:
         raise RunError(str(error)) from None
     run.console.line(f"released: {target}")
     return 0

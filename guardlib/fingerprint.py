@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from guardlib.paths import RELEASE
+
 PACKAGE = Path(__file__).resolve().parent
 
 #: Fingerprint parts in the order in which they are reported.
@@ -183,9 +185,12 @@ def _without_functions(tree: ast.Module) -> ast.Module:
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
-    """Non-Python files of a package's folder and of the folders in it that are no packages."""
+    """Non-Python files of a package's folder and of the folders in it that are no packages.
+
+    Not the released guard: stages make it, none reads it.
+    """
     for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__pycache__")):
+        if path.name.startswith((".", "__pycache__")) or path == RELEASE:
             continue
         if path.is_dir() and not (path / "__init__.py").is_file():
             yield from _data_files(path)

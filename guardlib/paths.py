@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: The guard that the package carries.
+RELEASE = Path(__file__).resolve().parent / "runtime" / "release"
+
 STAGES = (
     "01_data",
     "02_dry_run",

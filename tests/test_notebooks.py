@@ -119,7 +119,7 @@ def test_the_whole_workbook(tmp_path):
     """``run_all.py --profile smoke`` ends with eight manifests; the second time everything is up to date in seconds."""
     environment = dict(os.environ) | {"GUARDLIB_HOME": str(tmp_path)}
     environment.pop("GUARDLIB_NOTEBOOKS", None)
-    command = [sys.executable, str(ROOT / "run_all.py"), "--profile", "smoke"]
+    command = [sys.executable, str(ROOT / "run_all.py"), "--profile", "smoke", "-p", "data.licences=permissive"]
     first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert first.returncode == 0, first.stdout[-6000:] + first.stderr[-6000:]
     manifests = sorted((tmp_path / "artifacts" / "smoke").glob("*/manifest.json"))
@@ -148,6 +148,12 @@ def check_release(root: Path) -> None:
         "95 %",
     ):
         assert words in card
+    data = root / "artifacts" / "smoke" / "01_data" / "manifest.json"
+    manifest = json.loads(data.read_text(encoding="utf-8"))
+    manifest["profile"]["data"]["licences"] = "all"  # what the run was, and not what is said of it now, counts
+    data.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ReleaseError, match=r"01_data ran with data\.licences=all"):
+        publish(profile, root, target)
     (root / "artifacts" / "smoke" / "07_cpu_latency" / "manifest.json").unlink()
     with pytest.raises(ReleaseError, match="07_cpu_latency has no manifest"):
         publish(profile, root, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from guardlib.config import ConfigError, get_profile
 from guardlib.freshness import stage_state
 from guardlib.report import provenance
 from guardlib.report.provenance import ManifestError, read_manifest
+from guardlib.runtime import guard
 from guardlib.workbook import StageError, data_notes, find_mirror, open_stage
 from tests.notebook_files import write_notebook
 
@@ -312,3 +314,12 @@ def test_importing_guardlib_is_light():
     code = "import sys, guardlib; print(guardlib.__version__, {'torch', 'pandas', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split(maxsplit=1)[1].strip() == "set()"
+
+
+def test_the_released_guard_is_no_code(monkeypatch):
+    """Publishing a guard must not make the runs it came from out of date."""
+    assert Path(guard.__file__).parent / "release" == fingerprint.RELEASE
+    corpus = fingerprint.PACKAGE / "data" / "corpus"
+    assert "guardlib/data/corpus/goals.jsonl" in fingerprint.import_closure(["guardlib.data.corpus"])
+    monkeypatch.setattr(fingerprint, "RELEASE", corpus)
+    assert "guardlib/data/corpus/goals.jsonl" not in fingerprint.import_closure(["guardlib.data.corpus"])

@@ -21,7 +21,8 @@ from guardlib.data.leakage import LeakFinder
 from guardlib.data.records import SourceError
 from guardlib.data.sources import load_available
 from guardlib.data.splits import SPLITS
-from guardlib.evaluation.benchmarks import build_benchmarks
+from guardlib.evaluation.benchmarks import BenchmarkError, build_benchmarks
+from guardlib.labels import RECORD_COLUMNS
 from guardlib.paths import stage_folder
 
 BENCHMARK_FILE = "benchmarks.parquet"
@@ -37,14 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return {"list": list_sources, "verify": verify, "build": build}[options.command](options)
-    except (SourceError, ConfigError, VerifyError, LeakError, OSError) as error:
+    except (SourceError, ConfigError, VerifyError, LeakError, BenchmarkError, OSError) as error:
         print(f"guardlib.data: {error}", file=sys.stderr)
         return 2
 
 
 def list_sources(options: argparse.Namespace) -> int:
     """Every source: kind, rows, licence, where it was found, or why it could not be had."""
-    _, status = load_available(options.data, licences=options.licences, progress=sys.stderr.isatty())
+    _, status = load_available(options.data, licences=options.licences or "all", progress=sys.stderr.isatty())
     table = pd.DataFrame(status + corpus_status())
     if options.json:
         print(table.to_json(orient="records", indent=1))
@@ -76,13 +77,20 @@ def verify(options: argparse.Namespace) -> int:
         matrix = removed.pivot_table(index="source", columns="benchmark", values="rows", aggfunc="sum", fill_value=0)
         _print_table(matrix.astype(int).reset_index())
     leaks = LeakFinder(benchmarks).find(rows)
-    straddling = rows.groupby("group")["split"].nunique().gt(1).sum()
-    if leaks.empty and not straddling:
+    straddling = rows[rows.groupby("group")["split"].transform("nunique") > 1]
+    groups = straddling["group"].nunique()
+    if leaks.empty and straddling.empty:
         print("\nno benchmark row is left, and no group is in two splits")
         return 0
-    print(f"\n{len(leaks)} rows leak and {straddling} groups are in two splits; the first:\n")
+    print(
+        f"\n{len(leaks)} rows leak and {groups} groups are in two splits; build it again: python run_all.py --from 01\n"
+    )
     first = leaks.head(_SHOWN_LEAKS)
-    _print_table(first.assign(text=rows["text"].iloc[first["row"]].str.slice(0, 60).map(ascii).to_numpy()))
+    if len(first):
+        _print_table(first.assign(text=rows["text"].iloc[first["row"]].str.slice(0, 60).map(ascii).to_numpy()))
+    if len(straddling):
+        shown = straddling.sort_values("group").head(_SHOWN_LEAKS)[["group", "split", "source", "text"]]
+        _print_table(shown.assign(text=shown["text"].str.slice(0, 60).map(ascii)))
     return 1
 
 
@@ -99,14 +107,14 @@ def build(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace) -> Profile:
-    return get_profile(options.profile, {"data.licences": options.licences} if options.licences != "all" else None)
+    return get_profile(options.profile, {"data.licences": options.licences} if options.licences else None)
 
 
 def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, pd.DataFrame]:
     """The splits, the benchmark rows and what was removed; VerifyError where one of them cannot be read."""
     try:
-        splits = [pd.read_parquet(folder / f"{split}.parquet") for split in SPLITS]
-        benchmarks = pd.read_parquet(folder / BENCHMARK_FILE)
+        splits = [pd.read_parquet(folder / f"{split}.parquet")[list(RECORD_COLUMNS)] for split in SPLITS]
+        benchmarks = pd.read_parquet(folder / BENCHMARK_FILE)[["benchmark", "example_id", "text"]]
         report = json.loads((folder / "leakage.json").read_text(encoding="utf-8"))
         return splits, benchmarks, pd.DataFrame(report["removed_by_source"])
     except (OSError, ValueError, KeyError) as error:
@@ -133,9 +141,7 @@ def _parser() -> argparse.ArgumentParser:
             "--data", type=Path, metavar="PATH", default=os.environ.get("GUARDLIB_DATA") or None,
             help="folder of a data mirror (default: $GUARDLIB_DATA)",
         )  # fmt: skip
-        command.add_argument(
-            "--licences", choices=("all", "permissive"), default="all", help="leave sets under other terms out"
-        )
+        command.add_argument("--licences", choices=("all", "permissive"), help="leave sets under other terms out")
     listing.add_argument("--json", action="store_true", help="print everything known of each source as JSON")
     for command in (checking, building):
         command.add_argument("--profile", choices=list(PROFILES), default="laptop")

@@ -15,11 +15,12 @@ import pandas as pd
 from guardlib.config import Profile
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import paired_rows
-from guardlib.paths import STAGES, stage_folder
+from guardlib.evaluation.latency import REFERENCE
+from guardlib.paths import RELEASE, STAGES, stage_folder
 from guardlib.report import readme, tables
 from guardlib.report.provenance import Manifest, read_manifest
-from guardlib.runtime.guard import RELEASE
-from guardlib.runtime.session import parse_settings, read_verified
+from guardlib.runtime.decision import DEFAULT_THRESHOLD
+from guardlib.runtime.session import SETTINGS, GuardSettings, parse_settings, read_verified
 
 CARD = "MODEL_CARD.md"
 MOST_BYTES = 40_000_000
@@ -30,51 +31,77 @@ class ReleaseError(RuntimeError):
 
 
 def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
-    """Copy the guard of the finished run of ``profile`` to ``target`` and write its card; an older release is replaced.
+    """Make the guard of the finished run of ``profile`` the one in ``target``, with its card; an older one is replaced.
 
     Raises:
-        ReleaseError: the run is not finished, was not trained on permissive data alone, or the files are too large.
+        ReleaseError: the run is not finished or not of one piece, was not trained on permissive data alone, or its
+            guard is not INT8 or too large.
         GuardLoadError: a file of the guard is damaged.
-        OSError: ``target`` cannot be written.
+        OSError: ``target`` cannot be written; the older release stays.
     """
-    if profile.data.licences != "permissive":
-        raise ReleaseError(
-            f"data.licences is {profile.data.licences!r}; a release is trained on permissive data alone: "
-            "run python run_all.py --profile release --release"
-        )
+    again = f"run: python run_all.py --profile {profile.name} --release"
     folders = {stage: stage_folder(profile.name, stage, root) for stage in STAGES}
     manifests = {stage: read_manifest(folder) for stage, folder in folders.items()}
-    missing = [stage for stage, manifest in manifests.items() if manifest is None]
-    if missing:
-        raise ReleaseError(f"{missing[0]} has no manifest; run: python run_all.py --profile {profile.name} --release")
+    if missing := [stage for stage, manifest in manifests.items() if manifest is None]:
+        raise ReleaseError(f"{missing[0]} has no manifest; {again}")
+    for stage, manifest in manifests.items():
+        licences = manifest.profile["data"]["licences"]
+        if licences != "permissive":
+            raise ReleaseError(
+                f"{stage} ran with data.licences={licences}; a release is trained on permissive data alone: "
+                "run python run_all.py --profile release --release"
+            )
+        for name, digest in manifest.inputs.items():
+            if name in manifests and manifests[name].digest != digest:
+                raise ReleaseError(f"{stage} read another {name} than the one that is there; {again}")
     guard = folders["06_quantize_onnx"] / "guard"
     contents = read_verified(guard)
-    size = sum(len(content) for content in contents.values())
-    if size > MOST_BYTES:
-        raise ReleaseError(f"{guard} holds {size / 1e6:.1f} MB; expected at most {MOST_BYTES / 1e6:.0f} MB")
-    card = model_card(folders, manifests, size)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(guard, part)
-    (part / CARD).write_text(card, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    settings = parse_settings(contents[SETTINGS], guard / SETTINGS)
+    size = sum(map(len, contents.values()))
+    if settings.precision != "int8" or size > MOST_BYTES:
+        raise ReleaseError(
+            f"{guard} is {settings.precision} and holds {size / 1e6:.1f} MB; expected int8 and at most "
+            f"{MOST_BYTES / 1e6:.0f} MB; {again}"
+        )
+    files = {**contents, CARD: model_card(settings, folders, manifests, size).encode()}
+    part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
+    for folder in (part, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name, content in files.items():
+        (part / name).write_bytes(content)
+    if target.exists():
+        target.rename(old)
+    try:
+        part.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
     return target
 
 
-def model_card(folders: dict[str, Path], manifests: dict[str, Manifest], size: int) -> str:
-    """What the guard is, what it was trained on, what it was measured to do, and what it cannot do: Markdown."""
-    settings = parse_settings((folders["06_quantize_onnx"] / "guard" / "guard.json").read_bytes(), Path("guard.json"))
+def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dict[str, Manifest], size: int) -> str:
+    """What the guard is, what it was trained on, what it was measured to do, and what it cannot do: Markdown.
+
+    Raises:
+        ReleaseError: it was trained on a source that is not permissively licensed.
+    """
     sources = pd.DataFrame(json.loads((folders["01_data"] / "sources.json").read_text(encoding="utf-8")))
     train = pd.read_parquet(folders["01_data"] / "train.parquet", columns=["source", "label"])
     used = train["source"].value_counts()
     trained = sources[sources["name"].isin(used.index)]
+    if len(forbidden := trained[~trained["permissive"].astype(bool)]):
+        raise ReleaseError(
+            f"the guard was trained on {', '.join(forbidden['name'])}; expected permissive sources alone"
+        )
     made = used[~used.index.isin(sources["name"])]
     rows = pd.read_parquet(folders["06_quantize_onnx"] / "int8_scores.parquet")
     benchmarks = tables.main_results(metrics.headline(rows), accuracy=True)
     matched = readme.matched_table(metrics.matched_detection(paired_rows(rows)))
     latency = pd.read_parquet(folders["07_cpu_latency"] / "latency.parquet")
-    last = manifests["08_paper_figures"]
+    training = manifests["03_train"]
     licences = pd.DataFrame(
         {
             "Source": trained["name"],
@@ -91,8 +118,8 @@ def model_card(folders: dict[str, Path], manifests: dict[str, Manifest], size: i
         f"{size / 1e6:.1f} MB in all, run on a CPU without torch. Licence: Apache-2.0. Backbone: "
         "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).",
         '```python\nfrom guardlib import Guard\n\nGuard.load().scan("Ignore all previous instructions").flagged\n```',
-        f"guardlib {settings.version}, profile `{settings.profile}`, commit `{settings.commit}`, seed {last.seed}, "
-        f"trained on {last.machine['cpu']}. Flags from a score of {calibration.threshold:g}; "
+        f"guardlib {settings.version}, profile `{settings.profile}`, commit `{settings.commit}`, seed {training.seed}, "
+        f"trained on {training.machine['cpu']}. Flags from a score of {calibration.threshold:g}; "
         f"`Guard.load(fpr={settings.target_fpr:g})` flags from {calibration.threshold_at_fpr:.3f}, where "
         f"{settings.target_fpr:.0%} of benign validation texts were flagged.",
         "## Training data",
@@ -101,12 +128,12 @@ def model_card(folders: dict[str, Path], manifests: dict[str, Manifest], size: i
         "row, near copy or decoded form of one is among them.",
         tables.to_markdown(licences),
         "## Figures",
-        "This INT8 model, percent with 95 % interval, threshold 0.5.",
+        f"This INT8 model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}.",
         tables.to_markdown(benchmarks),
         "The same transform on attacks and on benign text:",
         tables.to_markdown(matched),
         f"Latency, raw string to verdict, one text at a time, on {manifests['07_cpu_latency'].machine['cpu']}:",
-        tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
+        tables.to_markdown(tables.latency_table(latency, reference=REFERENCE)),
         "## What it cannot do",
         _LIMITS,
     ]

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from guardlib.labels import LABEL_NAMES, Label
-from guardlib.paths import stage_folder
+from guardlib.paths import RELEASE, stage_folder
 from guardlib.runtime.decision import TextScores, WindowScores, decide
 from guardlib.runtime.response import encode_verdict
 from guardlib.runtime.session import (
@@ -31,9 +31,8 @@ from guardlib.text.tokenizer import GuardTokenizer, sanitize
 from guardlib.text.views import Unfolder
 from guardlib.text.word_order import WordOrder
 
-__all__ = ["MAX_CHARACTERS", "RELEASE", "Guard", "GuardLoadError", "Verdict"]
+__all__ = ["MAX_CHARACTERS", "Guard", "GuardLoadError", "Verdict"]
 
-RELEASE = Path(__file__).parent / "release"
 #: Longest text that is read. Cost is linear in length: this is minutes of reading, more than any prompt.
 MAX_CHARACTERS = 1_000_000
 _CHUNK = 200_000  # characters of a list that are tokenized together; bounds memory
@@ -224,7 +223,7 @@ def _verdict(
 
 def _find(path: str | Path | None) -> Path:
     """The guard folder to read. Raises GuardLoadError with what to do where there is none."""
-    made = [stage_folder(profile, "06_quantize_onnx") / "guard" for profile in ("paper", "laptop")]
+    made = [stage_folder(profile, "06_quantize_onnx") / "guard" for profile in ("paper", "laptop", "release")]
     candidates = [RELEASE, *made] if path is None else [Path(path).expanduser()]
     for folder in candidates:
         if folder.is_dir():

@@ -21,15 +21,15 @@ UPSIDE_DOWN = dict(
         strict=True,
     )
 )
-#: The other way, for the characters that no ordinary text in Latin letters uses so.
+#: The other way; some of these are ordinary letters (q, u), so it is for text known to be turned.
 FROM_UPSIDE_DOWN = {turned: char for char, turned in UPSIDE_DOWN.items()}
 #: Letters that give a turned text away.
 TURNED_LETTERS = frozenset(turned for turned in UPSIDE_DOWN.values() if not turned.isascii() and turned.isalpha())
 
 
 def from_morse(code: str) -> str:
-    """Letters apart by a space, words by ``/`` (or three spaces); ValueError where a group of signs is no letter."""
-    code = code.translate(str.maketrans("·•∙−–—_", "...----"))
+    """Letters apart by a space, words by ``/``, ``|``, a new line or three spaces; ValueError for what is no letter."""
+    code = code.translate(str.maketrans("·•∙−–—_|\n", "...----//"))
     words = [word.split() for word in code.replace("   ", "/").split("/")]
     try:
         return " ".join("".join(FROM_MORSE[sign] for sign in word) for word in words if word)

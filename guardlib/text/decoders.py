@@ -69,12 +69,13 @@ def from_morse_code(segment: str) -> str | None:
         return None
 
 
-def without_deletions(text: str) -> str:
-    """``text`` as a terminal shows it: each backspace or delete character takes the character before it."""
+def apply_deletions(text: str) -> tuple[str, str]:
+    """``text`` as a terminal shows it, each backspace or delete taking the character before it; and all they took."""
     kept: list[str] = []
+    deleted: list[str] = []
     for char in text:
         if char not in "\b\x7f":
             kept.append(char)
         elif kept:
-            kept.pop()
-    return "".join(kept)
+            deleted.append(kept.pop())
+    return "".join(kept), "".join(reversed(deleted))

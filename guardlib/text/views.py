@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from guardlib.text.alphabets import TURNED_LETTERS, turn_back
 from guardlib.text.decoders import (
+    apply_deletions,
     from_base32,
     from_base64,
     from_binary,
@@ -29,7 +30,6 @@ from guardlib.text.decoders import (
     from_leet,
     from_morse_code,
     from_url,
-    without_deletions,
 )
 from guardlib.text.word_order import WordOrder, reverse_order
 
@@ -58,12 +58,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
     r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}(?![0-9A-Za-z])"  # 48656c6c6f…
     r"|(?<![0-9A-Za-z])[0-9a-fA-F]{2}(?:[\s:,-][0-9a-fA-F]{2}){9,}(?![0-9A-Za-z])"  # 48 65 6c 6c 6f…
-    r"|(?:(?:\\|0)x[0-9a-fA-F]{2}[\s,]?){10,}"  # \x48\x65… or 0x48, 0x65…
+    r"|(?:(?:\\|0)x[0-9a-fA-F]{2}[\s,]{0,2}){10,}"  # \x48\x65… or 0x48, 0x65…
 )
 _BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}={0,6}(?![A-Za-z0-9])")
-_BINARY = re.compile(r"(?<![01])[01]{8}(?:[ ,]?[01]{8}){5,}(?![01])")
-_MORSE = re.compile(r"[.\-·•∙−–—_/ ]{20,}")
-_MARKS = re.compile("[\u0300-\u036f]")  # combining marks that Latin letters take
+_BINARY = re.compile(r"(?<![01])[01]{8}(?:[\s,:-]{0,2}[01]{8}){5,}(?![01])")
+_MORSE = re.compile(r"[.\-·•∙−–—_/|\s]{20,}")
+_MARK = re.compile("[\u0300-\u036f]")  # combining marks that Latin letters take
 _MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
 _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
 _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[ \t\n.,\-_*|/+~·•]{1,3}[^\W_](?![^\W_])){4,}")
@@ -127,8 +127,10 @@ class Unfolder:
         """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
         name, current = RAW, text
         if "\b" in text or "\x7f" in text:
-            undone = without_deletions(current)
-            if self._count_words(undone)[0] > self._count_words(current)[0]:
+            undone, deleted = apply_deletions(current)
+            better = self._count_words(undone)[0] > self._count_words(current)[0]
+            # What is deleted must be noise: a model is handed the bytes, and may read it.
+            if better and self._count_words(deleted)[0] < _EVIDENCE:
                 name, current = "deletions", undone
         if not text.isascii():
             for rule, undo in self._on_non_ascii:
@@ -185,12 +187,12 @@ class Unfolder:
 
     def _strip_accents(self, text: str) -> str:
         """Marks on nearly every Latin letter are removed where that makes language; those of real languages stay."""
-        apart = unicodedata.normalize("NFD", text)
-        letters = sum(char.isascii() and char.isalpha() for char in apart[:_INSPECTED])
-        if len(_MARKS.findall(apart[:_INSPECTED])) < max(_MIN_MARKED * letters, 1):
+        start = text[:_INSPECTED]
+        bare = "".join(map(_without_marks, start))
+        marked = sum(_without_marks(char) != char for char in start)
+        if marked < max(_MIN_MARKED * sum(char.isascii() and char.isalpha() for char in bare), 1):
             return text
-        bare = _MARKS.sub("", apart)
-        return bare if self._reads_better(bare, text) else text
+        return "".join(map(_without_marks, text)) if self._reads_better(bare, start) else text
 
     def _unscramble(self, text: str) -> str:
         """Words with their inner letters shuffled → the known word with these letters, where there is one only."""
@@ -305,9 +307,20 @@ def _from_selectors(run: str) -> str:
         return ""
     points = (ord(char) for char in run)
     try:
-        return bytes(point - 0xFE00 if point < 0xFE10 else point - 0xE0100 + 16 for point in points).decode("utf-8")
+        text = bytes(point - 0xFE00 if point < 0xFE10 else point - 0xE0100 + 16 for point in points).decode("utf-8")
     except UnicodeDecodeError:
         return ""
+    return text if "".join(text.split()).isprintable() else ""  # one selector again and again is an editor's slip
+
+
+def _without_marks(char: str) -> str:
+    """The ASCII letter that ``char`` is with marks; "" for a mark of Latin letters; else ``char``."""
+    if char.isascii():
+        return char
+    if _MARK.match(char):
+        return ""
+    base, *marks = unicodedata.normalize("NFD", char)  # of one character: a run of marks would cost its square
+    return base if base.isascii() and marks and all(map(_MARK.match, marks)) else char
 
 
 def _letters_of(word: str) -> tuple[str, str, str]:

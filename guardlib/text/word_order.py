@@ -9,6 +9,7 @@ Torch-free: the released guard runs this file.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 START, END = "^", "$"
 #: A text runs backward where its evidence is at most this, and that of its reversal at least the opposite.
 BACKWARD = -3.0
+#: A stretch of so many neighbours (a short sentence) runs forward where its evidence is at least this.
+STRETCH, FORWARD = 8, 4.0
 _TOKEN = re.compile(r"[^\W_]+|[.,?!:;]")
 _INSPECTED = 1000  # characters; keeps the decision O(1)
 _SIZE = 8000  # neighbours in the table, the most frequent: about 150 kB of JSON
@@ -57,8 +60,15 @@ class WordOrder:
         return sum(self.table.get(pair, 0.0) for pair in _neighbours(text[:_INSPECTED]))
 
     def is_backward(self, text: str) -> bool:
-        """Whether ``text`` runs backward, and reversing the order of its words makes it run forward."""
-        return self.score(text) <= BACKWARD and self.score(reverse_order(text[:_INSPECTED])) >= -BACKWARD
+        """Whether ``text`` runs backward, no stretch of it runs forward, and reversed it runs forward.
+
+        The second keeps a sentence that runs forward from being hidden among others that run backward.
+        """
+        if self.score(text) > BACKWARD or self.score(reverse_order(text[:_INSPECTED])) < -BACKWARD:
+            return False
+        evidence = [self.table.get(pair, 0.0) for pair in _neighbours(text)]
+        totals = list(itertools.accumulate(evidence, initial=0.0))
+        return all(after - before < FORWARD for before, after in zip(totals, totals[STRETCH:], strict=False))
 
 
 def _neighbours(text: str) -> Iterator[str]:

@@ -96,7 +96,7 @@ def training_windows(
 
     What says BENIGN or JAILBREAK is all over a text: ``config.piece_share`` of those are read as a piece of some dozen
     tokens, which costs less and teaches as much. An injected instruction may stand anywhere: those are read whole, and
-    so are documents that have a twin with one, or length would tell the two apart.
+    so are texts made in pairs, an attack and its benign twin, or length would tell the two apart.
     """
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
@@ -110,7 +110,7 @@ def training_windows(
         views.append(View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []
-    divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & (frame["source"] != INDIRECT)
+    divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & ~frame["source"].isin((INDIRECT, OBFUSCATED))
     for row, (view, piece, label, cut) in enumerate(zip(views, pieces, frame["label"], divisible, strict=True)):
         start, stop = next(reader.cuts(len(piece), view.hidden))
         if cut and rng.random() < config.piece_share:

@@ -13,7 +13,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from guardlib.config import Profile
-from guardlib.evaluation.calibration import calibrate_router, fit_temperature, threshold_at_fpr
+from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, threshold_at_fpr
+from guardlib.evaluation.routing import check_collapse
 from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
@@ -45,6 +46,9 @@ def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Cal
     return dataclasses.replace(calibration, threshold_at_fpr=at_fpr)
 
 
+_NO_SPREAD = 1e-6  # of predicted gain
+
+
 def fit_router(router: Router, scores: WindowScores, labels: np.ndarray) -> WindowScores:
     """Settle what the router's learnt logit, the fast head's entropy and its margin each count for.
 
@@ -63,7 +67,10 @@ def fit_router(router: Router, scores: WindowScores, labels: np.ndarray) -> Wind
     scaler = StandardScaler().fit(features[chosen])
     ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(scaler.transform(features[chosen]), (deep - fast)[texts, labels])
     weights = ridge.coef_ / scaler.scale_  # the constant part is the threshold's business
-    mix = weights / max(float((features[chosen] @ weights).std()), 1e-6)  # scores of unit spread
+    spread = float((features[chosen] @ weights).std())
+    if spread < _NO_SPREAD:  # nothing foretells a gain: the learnt logit stays
+        return scores
+    mix = weights / spread
     router.mix.copy_(torch.from_numpy(mix))
     return dataclasses.replace(scores, router=(features @ mix).astype(np.float32))
 
@@ -122,6 +129,9 @@ def finish_training(
 
     Returns:
         The calibrated guardrail and its validation score rows.
+
+    Raises:
+        RouterCollapse: the router sends (nearly) all texts one way, or cannot tell them apart.
     """
     router = guardrail.model.front.router
     router.forget()  # so that calling this twice gives the same
@@ -131,6 +141,10 @@ def finish_training(
     if profile.model.use_entropy and profile.model.router_threshold is None:
         scores = fit_router(router, scores, labels)
     calibration = calibrate(scores, labels, profile)
+    router_logits = scores.router[_deciding(scores, scores.fast_logits)]
+    if profile.model.router_threshold is None:
+        share = share_at(router_logits, calibration.router_threshold)
+        check_collapse(share, router_std=float(router_logits.std()))
     calibrated = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(calibrated, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the model is on disk; these are far larger

@@ -8,9 +8,10 @@ import unicodedata
 
 import numpy as np
 
+from guardlib.data.attacks.encodings import encodable
 from guardlib.data.attacks.registry import attack
 from guardlib.text.alphabets import FROM_UPSIDE_DOWN, UPSIDE_DOWN, turn, turn_back
-from guardlib.text.decoders import without_deletions
+from guardlib.text.decoders import apply_deletions
 from guardlib.text.lookalikes import latin_lookalikes
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060"  # space, non-joiner, joiner, word joiner
@@ -104,7 +105,7 @@ def _places(size: int, share: float, rng: np.random.Generator) -> set[int]:
     "deletion",
     "characters",
     f"{_BAD_CHARACTERS}; {_BYPASSING}",
-    inverse=without_deletions,
+    inverse=lambda text: apply_deletions(text)[0],
     domain="every str without backspace and delete characters",
     in_domain=lambda text: "\b" not in text and "\x7f" not in text,
 )
@@ -175,16 +176,12 @@ def from_emoji(text: str) -> str:
     _BYPASSING,
     inverse=from_emoji,
     domain="every str without lone surrogates",
-    in_domain=lambda text: _is_utf8(text),
+    in_domain=encodable,
 )
 def emoji_smuggling(text: str, rng: np.random.Generator) -> str:
     """One emoji, and the UTF-8 bytes of the text as variation selectors after it."""
     selectors = (chr(0xFE00 + byte) if byte < 16 else chr(0xE0100 + byte - 16) for byte in text.encode())
     return _CARRIERS[int(rng.integers(len(_CARRIERS)))] + "".join(selectors)
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def from_full_width(text: str) -> str:
