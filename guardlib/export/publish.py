@@ -99,6 +99,8 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
     made = used[~used.index.isin(sources["name"])]
     rows = pd.read_parquet(folders["06_quantize_onnx"] / "int8_scores.parquet")
     benchmarks = tables.main_results(metrics.headline(rows), accuracy=True)
+    cautious = metrics.at_threshold(rows, settings.calibration.threshold_at_fpr)
+    at_fpr = tables.main_results(metrics.headline(cautious), accuracy=True)
     matched = readme.matched_table(metrics.matched_detection(paired_rows(rows)))
     latency = pd.read_parquet(folders["07_cpu_latency"] / "latency.parquet")
     training = manifests["03_train"]
@@ -130,6 +132,9 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         "## Figures",
         f"This INT8 model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}.",
         tables.to_markdown(benchmarks),
+        f"The same at the other operating point, `Guard.load(fpr={settings.target_fpr:g})`: fewer false alarms, more "
+        "misses.",
+        tables.to_markdown(at_fpr),
         "The same transform on attacks and on benign text:",
         tables.to_markdown(matched),
         f"Latency, raw string to verdict, one text at a time, on {manifests['07_cpu_latency'].machine['cpu']}:",
@@ -145,8 +150,8 @@ _LIMITS = """\
   will do.
 - It looks for attempts on a model's instructions. A plain harmful question is none, and is not what it was trained to
   flag.
-- An instruction hidden in a document is an attack only because it does not belong there; without tell-tale words it is
-  often missed (see BIPIA above).
+- An instruction hidden in a document is an attack only because it does not belong there. Telling such documents from
+  untouched ones is hard for a model this small: see both rates of BIPIA above.
 - Benign text about attacks, or with attackers' words, is flagged more often than other text (see NotInject above), and
   so is benign text that somebody encoded.
 - Most training text is English. Other languages were seen far less, and some of them only in generated or corpus rows.
