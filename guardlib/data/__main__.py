@@ -125,7 +125,11 @@ def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, pd.Da
 
 
 def _print_table(frame: pd.DataFrame) -> None:
-    print(frame.to_string(index=False, justify="left", max_colwidth=70))
+    """Columns as wide as their longest entry; nothing is cut."""
+    lines = [tuple(map(str, frame.columns)), *(tuple(map(str, row)) for row in frame.itertuples(index=False))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _parser() -> argparse.ArgumentParser:
