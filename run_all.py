@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # works before `pip install -e .`, too
 
 from guardlib.config import PROFILES, ConfigError, Profile, get_profile  # noqa: E402
-from guardlib.console import Console, duration  # noqa: E402
+from guardlib.console import Console, duration, table_lines  # noqa: E402
 from guardlib.execution import escape_braces, execute, workbook_environment  # noqa: E402
 from guardlib.fingerprint import read_notebook  # noqa: E402
 from guardlib.freshness import State, stage_state  # noqa: E402
@@ -231,7 +231,8 @@ def show_list(run: Run, stages: list[str]) -> int:
         kind = "stale" if state.kind == "fresh" and above else state.kind
         pending += [stage] if kind != "fresh" else []
         rows.append((stage, kind, why))
-    print_table(run.console, ("stage", "state", "why"), rows)
+    for line in table_lines([("stage", "state", "why"), *rows]):
+        run.console.line(line)
     return 0
 
 
@@ -262,7 +263,8 @@ def run_stages(run: Run, stages: list[str], *, force: bool) -> int:
     except (RunError, OSError) as error:
         failure = str(error) if isinstance(error, RunError) else disk_error(error, run.folder(stage))
     console.line()
-    print_table(console, ("stage", "state", "seconds", "headline"), list(rows.values()))
+    for line in table_lines([("stage", "state", "seconds", "headline"), *rows.values()]):
+        console.line(line)
     return complain(failure, 1) if failure else 0
 
 
@@ -322,15 +324,6 @@ def run_stage(run: Run, stage: str) -> Manifest:
             f"  notebook {run.notebook(stage)}\n  executed copy {copy}"
         )
     return manifest
-
-
-def print_table(console: Console, head: tuple[str, ...], rows: list[tuple]) -> None:
-    """Columns as wide as their longest entry."""
-    lines = [tuple(str(value) for value in row) for row in (head, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
-    for line in lines:
-        cells = [value.ljust(width) for value, width in zip(line, widths, strict=False)]
-        console.line("  ".join([*cells, line[-1]]).rstrip())
 
 
 if __name__ == "__main__":

@@ -79,9 +79,7 @@ class TrainingConfig:
     balance_loss_weight: float = 0.01
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
-    bfloat16_factor: float = (
-        2.5  # times max_train_tokens where training runs in bfloat16, which is about as much faster
-    )
+    bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, which is about as much faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 BAR_SECONDS = 20.0  # where a bar cannot be redrawn in place, it is shown this often
@@ -126,3 +126,10 @@ class LogStream:
 
     def _clean(self) -> str:
         return _CONTROL.sub("", self._pending).rstrip()
+
+
+def table_lines(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Rows as lines, columns as wide as their longest entry; nothing is cut. The last column is as long as it is."""
+    texts = [[str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in texts]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from guardlib.config import PROFILES, ConfigError, Profile, get_profile
+from guardlib.console import table_lines
 from guardlib.data.build import LeakError, build_dataset
 from guardlib.data.corpus import corpus_status
 from guardlib.data.leakage import LeakFinder
@@ -125,11 +126,7 @@ def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, pd.Da
 
 
 def _print_table(frame: pd.DataFrame) -> None:
-    """Columns as wide as their longest entry; nothing is cut."""
-    lines = [tuple(map(str, frame.columns)), *(tuple(map(str, row)) for row in frame.itertuples(index=False))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(table_lines([tuple(frame.columns), *frame.itertuples(index=False)])))
 
 
 def _parser() -> argparse.ArgumentParser:

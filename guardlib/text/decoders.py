@@ -18,10 +18,12 @@ _LEET = str.maketrans("0134578@$!", "oieastbasi")
 
 
 def from_url(segment: str) -> str | None:
+    """``%48%69`` → ``Hi``; None with fewer than three escapes, which any link has."""
     return unquote(segment) if len(_ESCAPE.findall(segment)) >= 3 else None
 
 
 def from_base64(segment: str) -> str | None:
+    """Standard or URL-safe alphabet, padded or not."""
     try:
         padded = segment.rstrip("=").replace("-", "+").replace("_", "/")
         return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
@@ -47,6 +49,7 @@ def from_leet(text: str) -> str:
 
 
 def from_base32(segment: str) -> str | None:
+    """Upper-case alphabet, padded or not."""
     try:
         padded = segment.rstrip("=")
         return base64.b32decode(padded + "=" * (-len(padded) % 8)).decode("utf-8")
@@ -55,6 +58,7 @@ def from_base32(segment: str) -> str | None:
 
 
 def from_binary(segment: str) -> str | None:
+    """Eight bits a byte, whatever stands between them."""
     bits = re.sub(r"[^01]", "", segment)
     try:
         return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits) - 7, 8)).decode("utf-8")
@@ -63,6 +67,7 @@ def from_binary(segment: str) -> str | None:
 
 
 def from_morse_code(segment: str) -> str | None:
+    """The words, with a space on either side: the pattern takes those that set the code off."""
     try:
         return f" {from_morse(segment)} "
     except ValueError:

@@ -1,9 +1,9 @@
 """Attack generators. Importing this package fills the registry."""
 
+from guardlib.data.attacks import flips  # noqa: F401 (registers its attacks)
 from guardlib.data.attacks.characters import ZERO_WIDTH
 from guardlib.data.attacks.compose import POSITIONS, compose, excerpt
 from guardlib.data.attacks.encodings import from_base64
-from guardlib.data.attacks.flips import reverse_characters, reverse_inside_words
 from guardlib.data.attacks.registry import ATTACKS, KINDS, Attack, apply, attack
 
 __all__ = [
@@ -17,6 +17,4 @@ __all__ = [
     "compose",
     "excerpt",
     "from_base64",
-    "reverse_characters",
-    "reverse_inside_words",
 ]

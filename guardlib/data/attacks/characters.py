@@ -24,6 +24,11 @@ _BYPASSING = (
 )
 
 
+def _places(size: int, share: float, rng: np.random.Generator) -> set[int]:
+    """That share of the numbers below ``size``, at least one."""
+    return set(rng.choice(size, size=max(1, round(size * share)), replace=False).tolist())
+
+
 @functools.cache
 def _lookalikes() -> tuple[dict[str, dict[str, tuple[str, ...]]], dict[str, str]]:
     """``({style: {ASCII letter: look-alikes}}, {look-alike: ASCII letter})``. No look-alike stands for two letters."""
@@ -90,15 +95,9 @@ def zero_width(text: str, rng: np.random.Generator) -> str:
     """A zero-width character after 30–100 % of the characters (after at least one)."""
     if not text:
         return text
-    count = max(1, round(len(text) * rng.uniform(0.3, 1.0)))
-    marked = set(rng.choice(len(text), size=count, replace=False).tolist())
+    marked = _places(len(text), rng.uniform(0.3, 1.0), rng)
     marks = rng.integers(0, len(ZERO_WIDTH), len(text))
     return "".join(char + ZERO_WIDTH[marks[place]] if place in marked else char for place, char in enumerate(text))
-
-
-def _places(size: int, share: float, rng: np.random.Generator) -> set[int]:
-    """That share of the numbers below ``size``, at least one."""
-    return set(rng.choice(size, size=max(1, round(size * share)), replace=False).tolist())
 
 
 @attack(
