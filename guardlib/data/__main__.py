@@ -16,6 +16,7 @@ import pandas as pd
 
 from guardlib.config import PROFILES, ConfigError, Profile, get_profile
 from guardlib.console import table_lines
+from guardlib.data import card
 from guardlib.data.build import LeakError, build_dataset
 from guardlib.data.corpus import corpus_status
 from guardlib.data.leakage import LeakFinder
@@ -47,21 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def list_sources(options: argparse.Namespace) -> int:
     """Every source: kind, rows, licence, where it was found, or why it could not be had."""
     _, status = load_available(options.data, licences=options.licences or "all", progress=sys.stderr.isatty())
-    table = pd.DataFrame(status + corpus_status())
+    status += corpus_status()
+    table = pd.DataFrame(status)
     if options.json:
         print(table.to_json(orient="records", indent=1))
         return 0
-    shown = pd.DataFrame(
-        {
-            "source": table["name"],
-            "kind": table["kind"],
-            "rows": table["rows"].map("{:,}".format).where(table["used"], "–"),
-            "licence": table["licence"],
-            "permissive": table["permissive"].map({True: "yes", False: "no"}),
-            "found": table["origin"].where(table["used"], "not used: " + table["why_not"]),
-        }
-    )
-    _print_table(shown)
+    _print_table(card.sources(status))
     used = table[table["used"]]
     print(f"\n{len(used)} of {len(table)} sources, {used['rows'].sum():,} rows")
     return 0

@@ -58,3 +58,18 @@ def samples(frame: pd.DataFrame, characters: int = 140, seed: int = 0) -> pd.Dat
     one["label"] = one["label"].map(dict(enumerate(LABEL_NAMES)))
     one["text"] = one["text"].str.replace(r"\s+", " ", regex=True).str.slice(0, characters)
     return one[["label", "family", "source", "text"]].reset_index(drop=True)
+
+
+def sources(status: list[dict]) -> pd.DataFrame:
+    """What each source is, its rows and licence, and where it was found or why it was not used (see sources.json)."""
+    table = pd.DataFrame(status)
+    return pd.DataFrame(
+        {
+            "source": table["name"],
+            "kind": table["kind"],
+            "rows": table["rows"].map("{:,}".format).where(table["used"], "–"),
+            "licence": table["licence"],
+            "permissive": table["permissive"].map({True: "yes", False: "no"}),
+            "found": table["origin"].where(table["used"], "not used: " + table["why_not"]),
+        }
+    )
