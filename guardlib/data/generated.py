@@ -21,6 +21,7 @@ MAX_CONTEXT = 500  # characters of a document that an instruction is hidden in
 MIN_CONTEXT = 120
 MAX_WRAPPER = 600  # characters of a jailbreak that a goal is put into
 _USES_PER_DOCUMENT = 6
+_WRAPPER_SHARE = 1 / 3  # of the rows of any other attack: there are many, and their words are much the same
 _PLACEHOLDER = "[INSERT PROMPT HERE]"
 
 #: Documents that read like what a guarded application is handed.
@@ -80,7 +81,7 @@ _TASKS_AFTER = (
 def obfuscated(
     pool: pd.DataFrame, hard_negatives: pd.DataFrame, per_attack: int, seed: int, split: str
 ) -> pd.DataFrame:
-    """For each attack of ATTACKS: ``per_attack`` attack texts under it, and as many benign ones.
+    """For each attack of ATTACKS: ``per_attack`` attack texts under it (of wrappers a third), and as many benign ones.
 
     Attack texts: half harmful goals, half short injections and jailbreaks. Benign: a third each of short requests,
     hard negatives and texts in other languages. ``family`` is the attack's name on both sides.
@@ -102,9 +103,10 @@ def obfuscated(
     benign_pools = [good[~trigger & ~foreign], spiky, good[foreign]]
     rows: list[tuple] = []
     for name, generator in ATTACKS.items():
+        count = round(per_attack * _WRAPPER_SHARE) if generator.kind == "wrapper" else per_attack
         for label, pools in ((generator.label, attack_pools), (Label.BENIGN, benign_pools)):
             rng = rng_for(seed, "obfuscated", name, split, str(int(label)))
-            for text, group, lang in _under(name, pools, per_attack, rng):
+            for text, group, lang in _under(name, pools, count, rng):
                 rows.append((text, int(label), OBFUSCATED, name, group, lang, split))
     return to_records(rows)
 

@@ -160,7 +160,7 @@ def _transformed(context: Context, variants: dict[str, str], at_most: int | None
     frames = []
     for variant, name in variants.items():
         # A generator per text: no row depends on which other texts could be had.
-        texts = [attacks.apply(name, text, context.rng(name, text)) for text in bases["text"]]
+        texts = [attacks.apply(name, text, context.rng(name, text), held_out=True) for text in bases["text"]]
         label = bases["label"] * int(attacks.ATTACKS[name].label)
         frame = bases.assign(base=bases["text"], text=texts, variant=variant, label=label)
         frames.append(frame[frame["text"] != frame["base"]])
@@ -168,6 +168,7 @@ def _transformed(context: Context, variants: dict[str, str], at_most: int | None
 
 
 _TRANSFORMED = 150  # base texts per label and transform: there are many transforms
+_WRAPPED = 60  # likewise: these prompts are long
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
 HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
 
@@ -185,14 +186,27 @@ def flipattack(context: Context) -> pd.DataFrame:
 
 @benchmark(
     "transforms",
-    measures="Text hidden by an encoding or a character trick: every registered attack that is no flip.",
+    measures="Text hidden by an encoding or a character trick: every registered attack of these kinds.",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
 )
 def transforms(context: Context) -> pd.DataFrame:
-    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind != "flip"]
+    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind in ("encoding", "characters")]
     return _transformed(context, {name: name for name in names}, at_most=_TRANSFORMED)
+
+
+@benchmark(
+    "wrappers",
+    measures="Text hidden in a prompt that says how to read it: CodeChameleon, wrapped FlipAttack, split payloads; "
+    "in wording that is never trained on.",
+    licence=HIDDEN_LICENCE,
+    positive=HIDDEN_GOALS,
+    paired=True,
+)
+def wrappers(context: Context) -> pd.DataFrame:
+    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind == "wrapper"]
+    return _transformed(context, {name: name for name in names}, at_most=_WRAPPED)
 
 
 @benchmark(

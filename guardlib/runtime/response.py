@@ -8,7 +8,7 @@ bits   width field     meaning
 15     1     blocked   1: flagged
 14–13  2     label     the class: benign 0, direct injection 1, jailbreak 2, obfuscation 3
 12–8   5     family    the trick the deciding reading undid, an index into :data:`FAMILIES` (0: none);
-                       19–30 are reserved for tricks to come
+                       20–30 are reserved for tricks to come
 7–4    4     level     confidence in the verdict, in fifteenths, rounded
 3      1     deep      1: the deep branch decided
 2–0    3     place     where in the text it read's deciding window begins, in eighths
@@ -53,6 +53,7 @@ FAMILIES = (
     "base32",
     "morse",
     "scrambled",
+    "structure",
 )
 OTHER_FAMILY = 31  # a view this table does not know yet
 

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from guardlib.text.alphabets import from_morse
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_STRUCTURE = re.compile(r'\{\s*"value"\s*:|\[\s*\{\s*"[^"]{1,40}"\s*:\s*\d+\s*\}')
+_LEAST_WORDS = 4  # fewer could be data
+_MOST_FAILURES = 8
+_JSON = json.JSONDecoder()
 _LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
 
@@ -84,3 +90,41 @@ def apply_deletions(text: str) -> tuple[str, str]:
         elif kept:
             deleted.append(kept.pop())
     return "".join(kept), "".join(reversed(deleted))
+
+
+def tree_words(tree: dict | None) -> Iterator[str]:
+    """Values of ``{"value": …, "left": …, "right": …}`` in order; KeyError or TypeError where it is no such tree."""
+    path, node = [], tree
+    while path or node is not None:
+        while node is not None:
+            path.append(node)
+            node = node["left"]
+        node = path.pop()
+        yield node["value"]
+        node = node["right"]
+
+
+def in_order(pairs: Sequence[dict[str, int]]) -> list[str]:
+    """The words of ``[{"word": place}, …]`` in their places; AttributeError or TypeError where it is no such list."""
+    return [word for _, word in sorted((place, word) for pair in pairs for word, place in pair.items())]
+
+
+def from_word_structure(text: str) -> str:
+    """``text`` with trees of words, and lists of words with their places, as the words in order."""
+    kept, start, failures = [], 0, 0
+    for match in _STRUCTURE.finditer(text):
+        if match.start() < start:
+            continue
+        if failures == _MOST_FAILURES:  # each may have read to the end of the text
+            break
+        try:
+            value, stop = _JSON.raw_decode(text, match.start())
+            words = list(tree_words(value) if isinstance(value, dict) else in_order(value))
+            sentence = " ".join(words)
+        except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+            failures += 1
+            continue
+        if len(words) >= _LEAST_WORDS:
+            kept += [text[start : match.start()], sentence]
+            start = stop
+    return "".join([*kept, text[start:]])

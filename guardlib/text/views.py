@@ -30,6 +30,7 @@ from guardlib.text.decoders import (
     from_leet,
     from_morse_code,
     from_url,
+    from_word_structure,
 )
 from guardlib.text.word_order import WordOrder, reverse_order
 
@@ -66,6 +67,16 @@ _MORSE = re.compile(r"[.\-·•∙−–—_/|\s]{20,}")
 _MARK = re.compile("[\u0300-\u036f]")  # combining marks that Latin letters take
 _MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
 _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
+#: These two differ in the order of the words alone.
+_REVERSALS = ("reversed", "reversed words")
+#: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
+_INNER = re.compile(
+    r""""[^"\n]{12,}"|“[^”\n]{12,}”|`[^`\n]{12,}`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE
+)
+_INNER_RULES = (*_REVERSALS, "rot13")
+_INNER_EVIDENCE = 3  # there are many lines in a text, and each is a chance to be wrong
+_QUOTES = '"“”`'
+_MIN_QUOTED = 6  # words whose order can be told
 _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[ \t\n.,\-_*|/+~·•]{1,3}[^\W_](?![^\W_])){4,}")
 
 
@@ -143,16 +154,50 @@ class Unfolder:
             decoded = self._decode_segments(current, pattern, decode)
             if decoded != current:
                 name, current = rule, decoded
-        if self.readability(current) >= READABLE:
-            if self.order.is_backward(current):
-                return [View(WORD_ORDER, reverse_order(current), True)]
-            return [View(name, current, name != RAW)]
+        structured = from_word_structure(current)
+        if structured != current:
+            name, current = "structure", structured
+        found = [] if self.readability(current) >= READABLE else self._turn_whole(current)
+        if found:
+            return self._in_order(found)
+        rule, current = self._turn_inner(current)
+        name = rule or name
+        if self.readability(current) >= READABLE and self.order.is_backward(current):
+            return [View(WORD_ORDER, reverse_order(current), True)]
+        return [View(name, current, name != RAW)]
+
+    def _turn_whole(self, current: str) -> list[View]:
+        """What rules for a whole text make of one that does not read as language."""
         found: list[View] = []
         for rule, undo in self._on_whole_text.items():
             undone = undo(current)
             if undone != current and self._reads_better(undone, current):
                 found.append(View(rule, undone, True))
-        return self._in_order(found) or [View(name, current, name != RAW)]
+        return found
+
+    def _turn_inner(self, text: str) -> tuple[str, str]:
+        """A quote, line or answer to a colon that is reversed, in a text that is not: the rule ("": none), the text."""
+        used = ""
+
+        def turn(match: re.Match[str]) -> str:
+            nonlocal used
+            before = match.group()
+            inner = before.strip(_QUOTES)
+            quoted = inner != before
+            if self.readability(inner) >= READABLE:
+                if quoted and inner.count(" ") >= _MIN_QUOTED - 1 and self.order.is_backward(inner):
+                    used = WORD_ORDER
+                    return before.replace(inner, reverse_order(inner))
+                return before
+            found = [View(rule, _WHOLE_TEXT[rule](inner), True) for rule in _INNER_RULES]
+            found = self._in_order([view for view in found if self._reads_better(view.text, inner, _INNER_EVIDENCE)])
+            if not found:
+                return before
+            used = found[0].name
+            return before.replace(inner, found[0].text)
+
+        turned = _INNER.sub(turn, text)
+        return used, turned
 
     def _in_order(self, found: list[View]) -> list[View]:
         """Of views with the same words one way round and the other, the one that runs forward, where that shows."""
@@ -164,10 +209,10 @@ class Unfolder:
         words = _WORD.findall(text[:_INSPECTED].lower())
         return sum(word in self._words for word in words), len(words)
 
-    def _reads_better(self, text: str, before: str) -> bool:
-        """Whether ``text`` reads as language and ``before`` does not."""
+    def _reads_better(self, text: str, before: str, evidence: int = _EVIDENCE) -> bool:
+        """Whether ``text`` reads as language, with so many known words, and ``before`` does not."""
         known, total = self._count_words(text)
-        return known >= _EVIDENCE and known / total >= max(READABLE, self.readability(before) + GAIN)
+        return known >= evidence and known / total >= max(READABLE, self.readability(before) + GAIN)
 
     def _decode_segments(self, text: str, pattern: re.Pattern[str], decode: Callable[[str], str | None]) -> str:
         """``text`` with each match of ``pattern`` that decodes to language replaced by it."""
@@ -340,8 +385,6 @@ def _to_latin(word: str, lookalikes: dict[str, str]) -> str:
     return latin if latin.isascii() else word  # otherwise it is a loan with an ending, not a disguise
 
 
-#: These two differ in the order of the words alone.
-_REVERSALS = ("reversed", "reversed words")
 #: Tried where the whole text does not read as language.
 _WHOLE_TEXT: dict[str, Callable[[str], str]] = {
     "reversed": lambda text: text[::-1],

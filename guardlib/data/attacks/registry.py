@@ -16,8 +16,9 @@ from guardlib.labels import Label
 Transform = Callable[[str, np.random.Generator], str]
 Inverse = Callable[[str], str]
 
-#: Families of tricks: the order of words or characters, a code, characters exchanged or added, words misspelt.
-KINDS = ("flip", "encoding", "characters")
+#: Families of tricks: the order of words or characters, a code, characters exchanged or added, words misspelt; a prompt
+#: around a hidden text that says how to read it.
+KINDS = ("flip", "encoding", "characters", "wrapper")
 _INVERTIBLE_ANY = "every str"
 
 
@@ -31,6 +32,7 @@ class Attack:
             the output of the attack and this shows. None: what the attack loses cannot be had back.
         label: the class of an *attack* under this transform.
         domain: the texts for which the inverse holds, in words; ``in_domain`` decides it.
+        held_out: the same trick in words of its own that are for evaluation only; None: it adds no words.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Attack:
     label: Label
     domain: str
     in_domain: Callable[[str], bool]
+    held_out: Transform | None = None
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -55,6 +58,7 @@ def attack(
     label: Label = Label.OBFUSCATION,
     domain: str = _INVERTIBLE_ANY,
     in_domain: Callable[[str], bool] = lambda text: True,
+    held_out: Transform | None = None,
 ) -> Callable[[Transform], Transform]:
     """Register the decorated function under ``name``; ValueError where the name is taken or the kind unknown."""
 
@@ -63,14 +67,19 @@ def attack(
             raise ValueError(f"attack {name!r} is registered twice")
         if kind not in KINDS:
             raise ValueError(f"attack {name!r} is of kind {kind!r}; expected one of {', '.join(KINDS)}")
-        ATTACKS[name] = Attack(name, kind, function, inverse, citation, label, domain, in_domain)
+        ATTACKS[name] = Attack(name, kind, function, inverse, citation, label, domain, in_domain, held_out)
         return function
 
     return register
 
 
-def apply(name: str, text: str, rng: np.random.Generator) -> str:
-    """``text`` under the attack ``name``; ValueError where there is no such attack."""
+def apply(name: str, text: str, rng: np.random.Generator, *, held_out: bool = False) -> str:
+    """``text`` under the attack ``name``, in its held-out words where evaluation asks for them.
+
+    Raises:
+        ValueError: there is no such attack.
+    """
     if name not in ATTACKS:
         raise ValueError(f"attack {name!r} does not exist; expected one of {', '.join(ATTACKS)}")
-    return ATTACKS[name].function(text, rng)
+    entry = ATTACKS[name]
+    return (entry.held_out if held_out and entry.held_out else entry.function)(text, rng)
