@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.config import Profile
-from guardlib.data import generated, hard_negatives
+from guardlib.data import generated, hard_negatives, injections
 from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
 from guardlib.data.leakage import LeakFinder
@@ -26,6 +26,8 @@ _CORPUS_SHARE = 4
 _INDIRECT_SHARE = 6
 #: Jailbreaks with a goal in them, likewise.
 _WRAPPED_SHARE = 3
+#: Direct injections put together from clauses, likewise; and as many benign twins.
+_COMPOSED_SHARE = 4
 #: Ordinary requests that hard negatives are put beside.
 _FILLER_SOURCES = ("corpus_benign", "alpaca_instructions", "dolly_2k", "self_instruct", "clinc150", "xquad")
 
@@ -191,6 +193,7 @@ def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
             generated.obfuscated(pool, varied, per_attack, profile.seed, split),
             generated.indirect(pool, _instructions(pool), per_attack * _INDIRECT_SHARE, profile.seed, split),
             generated.wrapped(pool, per_attack * _WRAPPED_SHARE, profile.seed, split),
+            injections.composed(pool, per_attack * _COMPOSED_SHARE, profile.seed, split),
         ]
     return pd.concat(frames, ignore_index=True)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from guardlib.config import TrainingConfig
 from guardlib.data.attacks import ATTACKS
 from guardlib.data.generated import INDIRECT, OBFUSCATED
+from guardlib.data.injections import COMPOSED
 from guardlib.labels import Label
 from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
@@ -110,7 +111,8 @@ def training_windows(
         views.append(View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []
-    divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & ~frame["source"].isin((INDIRECT, OBFUSCATED))
+    paired = frame["source"].isin((INDIRECT, OBFUSCATED, COMPOSED))
+    divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & ~paired
     for row, (view, piece, label, cut) in enumerate(zip(views, pieces, frame["label"], divisible, strict=True)):
         start, stop = next(reader.cuts(len(piece), view.hidden))
         if cut and rng.random() < config.piece_share:
