@@ -24,6 +24,8 @@ class DataConfig:
     """What goes into training and how it is split."""
 
     licences: str = "all"  # all | permissive: for a model that is to be released, permissively licensed sets only
+    files: tuple[str, ...] = ()  # a user's own CSV, JSONL or parquet files to train on
+    file_columns: tuple[str, ...] = ("text", "label")  # what they call these two
     max_rows_per_source: int = 2500  # a cap, so that one large set does not become the language of the model
     generated_per_attack: int = 300  # rows per attack generator; as many benign rows under the same transform
     hard_negatives: int = 2500  # benign sentences built around attackers' words

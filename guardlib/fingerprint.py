@@ -10,7 +10,7 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,20 +206,24 @@ def code_digests(modules: Iterable[str], package: Path = PACKAGE) -> dict[str, s
     }
 
 
-def mirror_digest(mirror: Path | None) -> str:
-    """Identity of a mirror: SHA-256 of its files' names, sizes and modification times; "none" without one.
+def data_digest(mirror: Path | None, files: Sequence[str] = ()) -> str:
+    """Identity of a mirror and a user's own files: SHA-256 of names, sizes and modification times; "none" without any.
 
     The contents are not read, so a mirror of many gigabytes costs no more than its listing.
     """
-    if mirror is None:
+    if mirror is None and not files:
         return "none"
     rows = []
-    for folder, folders, names in os.walk(mirror):
+    for name in files:
+        path = Path(name).expanduser()
+        status = path.stat() if path.exists() else None
+        rows.append([str(path), status and status.st_size, status and status.st_mtime_ns])
+    for folder, folders, names in os.walk(mirror) if mirror else ():
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            status = path.stat() if path.exists() else path.lstat()
-            rows.append([path.relative_to(mirror).as_posix(), status.st_size, status.st_mtime_ns])
+            found = path.stat() if path.exists() else path.lstat()
+            rows.append([path.relative_to(mirror).as_posix(), found.st_size, found.st_mtime_ns])
     return digest_of(rows)
 
 

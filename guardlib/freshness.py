@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guardlib.config import Profile
-from guardlib.fingerprint import PACKAGE, NotebookFacts, code_digests, differences, mirror_digest, read_notebook
+from guardlib.fingerprint import PACKAGE, NotebookFacts, code_digests, data_digest, differences, read_notebook
 from guardlib.paths import STAGES, project_root, stage_folder
 from guardlib.report.provenance import (
     MANIFEST,
@@ -67,7 +67,7 @@ def expected_fingerprint(stage: str, profile: Profile, mirror: Path | None, root
         "notebook": facts.digest,
         "code": code_digests({*facts.modules, "guardlib.workbook"}),
         "settings": _flatten(profile.to_dict()),
-        "data": mirror_digest(mirror) if reads_mirror else NOT_READ,
+        "data": data_digest(mirror, profile.data.files) if reads_mirror else NOT_READ,
         "inputs": {name: input_digest(profile.name, name, root) for name in sorted(names)},
     }
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guardlib.config import PROFILES, Profile, get_profile
-from guardlib.fingerprint import NotebookFacts, digest_of, mirror_digest
+from guardlib.fingerprint import NotebookFacts, data_digest, digest_of
 from guardlib.freshness import NOT_READ, expected_fingerprint, last_manifest, notebook_facts
 from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
 from guardlib.report.provenance import (
@@ -168,7 +168,7 @@ class Stage:
         """Folder of the data mirror, or None. Asking for it makes the stage depend on the mirror."""
         if not self._reads_mirror:
             self._reads_mirror = True
-            self._fingerprint["data"] = mirror_digest(self._mirror)
+            self._fingerprint["data"] = data_digest(self._mirror, self.profile.data.files)
         return self._mirror
 
     @property

@@ -293,17 +293,27 @@ def test_code_digest_sees_code_only():
     assert fingerprint.code_digest("%magic") != fingerprint.code_digest("%magic ")
 
 
-def test_mirror_digest_sees_names_sizes_and_times(tmp_path):
+def test_data_digest_sees_names_sizes_and_times(tmp_path):
     """Adding, growing or touching a file changes it; the mirror's own place does not."""
     file = tmp_path / "owner" / "rows.csv"
     file.parent.mkdir()
     file.write_text("a")
     os.utime(file, (1, 1))
-    first = fingerprint.mirror_digest(tmp_path)
+    first = fingerprint.data_digest(tmp_path)
     os.utime(file, (2, 2))
-    second = fingerprint.mirror_digest(tmp_path)
+    second = fingerprint.data_digest(tmp_path)
     (tmp_path / "owner" / "more.csv").write_text("")
-    assert len({first, second, fingerprint.mirror_digest(tmp_path), fingerprint.mirror_digest(None)}) == 4
+    assert len({first, second, fingerprint.data_digest(tmp_path), fingerprint.data_digest(None)}) == 4
+
+
+def test_data_digest_sees_a_users_own_files(tmp_path):
+    own = tmp_path / "mine.csv"
+    digests = {fingerprint.data_digest(None), fingerprint.data_digest(None, [str(own)])}
+    own.write_text("text,label\n")
+    digests.add(fingerprint.data_digest(None, [str(own)]))
+    own.write_text("text,label\nhello,0\n")
+    digests.add(fingerprint.data_digest(None, [str(own)]))
+    assert len(digests) == 4
 
 
 def test_importing_guardlib_is_light():

@@ -13,6 +13,7 @@ from guardlib.config import Profile
 from guardlib.data import generated, hard_negatives, injections
 from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
+from guardlib.data.files import file_status, load_file
 from guardlib.data.leakage import LeakFinder
 from guardlib.data.records import fold, rng_for
 from guardlib.data.sources import SourceResult, load_available
@@ -93,7 +94,14 @@ def build_dataset(
         if progress:
             print(message, flush=True)
 
+    if len(settings.file_columns) != 2:
+        raise ValueError(
+            f"data.file_columns is {settings.file_columns!r}; expected the names of the text and the label"
+        )
     results, status = load_available(mirror, settings.max_rows_per_source, profile.seed, settings.licences, progress)
+    for path in settings.files:
+        results[path] = load_file(path, *settings.file_columns)
+        status.append(file_status(path, results[path]))
     rows = _gather(results, settings.max_rows_per_source, profile.seed)
     used = sum(row["used"] for row in status)
     say(f"{len(rows):,} rows from {used} sets and the built-in corpus; {len(status) - used} sets not used")

@@ -172,9 +172,12 @@ def _register_chameleon(name: str, rule: Rule, style: str, styles: tuple[str, ..
 
     def unwrap(text: str) -> str:
         try:
-            return rule.decrypt(_payload(text))
+            plain = rule.decrypt(_payload(text))
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a payload of {name}") from error
+        if not isinstance(plain, str):
+            raise ValueError(f"not a payload of {name}")
+        return plain
 
     attack(f"codechameleon_{name}_{style}", "wrapper", _CHAMELEON, inverse=unwrap, held_out=make(held_out))(
         make(styles)
