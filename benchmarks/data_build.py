@@ -1,0 +1,56 @@
+"""Time and peak memory of stage 01's dataset at three sizes, each in a process of its own.
+
+    python benchmarks/data_build.py --data PATH
+
+Sizes are quarters, halves and the whole of the ``paper`` profile, which is about 140,000 rows with a full mirror. Prints
+a markdown table; a cost linear in rows shows as a constant last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from guardlib.config import get_profile
+from guardlib.data.build import build_dataset
+
+SHARES = (0.25, 0.5, 1.0)
+_SCALED = ("max_rows_per_source", "generated_per_attack", "hard_negatives")
+
+
+def measure(share: float, mirror: Path | None) -> dict:
+    """Rows, seconds and peak memory (GB) of one build in this process."""
+    paper = get_profile("paper")
+    settings = {f"data.{name}": round(getattr(paper.data, name) * share) for name in _SCALED}
+    started = time.perf_counter()
+    built = build_dataset(get_profile("paper", settings), mirror, progress=False)
+    seconds = time.perf_counter() - started
+    rows = len(built.train) + len(built.validation) + len(built.test)
+    return {"rows": rows, "seconds": seconds, "gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("GUARDLIB_DATA") or None, metavar="PATH")
+    parser.add_argument("--share", type=float, help="measure this share of the paper profile alone, print JSON")
+    options = parser.parse_args()
+    if options.share:
+        print(json.dumps(measure(options.share, options.data)))
+        return
+    print("| Rows | Seconds | Peak memory | Microseconds per row |\n|---:|---:|---:|---:|")
+    data = ["--data", str(options.data)] if options.data else []
+    for share in SHARES:
+        command = [sys.executable, __file__, "--share", str(share), *data]
+        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        cost = row["seconds"] / row["rows"] * 1e6
+        print(f"| {row['rows']:,} | {row['seconds']:.0f} | {row['gb']:.1f} GB | {cost:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
