@@ -2,8 +2,8 @@
 
     python benchmarks/data_build.py --data PATH
 
-Sizes are quarters, halves and the whole of the ``paper`` profile, which is about 140,000 rows with a full mirror. Prints
-a markdown table; a cost linear in rows shows as a constant last column.
+Sizes are a quarter, half and the whole of the ``paper`` profile, which is about 140,000 rows with a full mirror.
+Prints a markdown table; a cost linear in rows shows as a constant last column.
 """
 
 from __future__ import annotations

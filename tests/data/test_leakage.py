@@ -106,3 +106,7 @@ def test_empty_sides_are_no_error():
 def test_decoded_forms_never_hold_the_text_itself():
     assert "what is it, really?" not in decoded_forms("What is it, really?")
     assert decoded_forms("") == []
+
+
+def test_a_payload_nested_without_end_is_no_payload():
+    assert decoded_forms("problem = " + "[" * 3000) is not None

@@ -154,7 +154,14 @@ def _payload(text: str) -> object:
     found = _PAYLOAD.findall(text)
     if not found:
         raise ValueError("no line that holds a payload")
-    return json.loads(found[-1])
+    return _load(found[-1])
+
+
+def _load(literal: str) -> object:
+    try:
+        return json.loads(literal)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def _filled(styles: tuple[str, ...], rng: np.random.Generator, **parts: str) -> str:
@@ -173,7 +180,7 @@ def _register_chameleon(name: str, rule: Rule, style: str, styles: tuple[str, ..
     def unwrap(text: str) -> str:
         try:
             plain = rule.decrypt(_payload(text))
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise ValueError(f"not a payload of {name}") from error
         if not isinstance(plain, str):
             raise ValueError(f"not a payload of {name}")
@@ -220,7 +227,7 @@ def _split(text: str, rng: np.random.Generator, styles: tuple[str, ...]) -> str:
 
 def join_pieces(text: str) -> str:
     """The pieces of a split payload put together; ValueError where there are none."""
-    pieces = [json.loads(literal) for literal in _PAYLOAD.findall(text)]
+    pieces = [_load(literal) for literal in _PAYLOAD.findall(text)]
     if not pieces or not all(isinstance(piece, str) for piece in pieces):
         raise ValueError("no pieces of text")
     return "".join(pieces)
