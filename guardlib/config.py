@@ -79,6 +79,12 @@ class TrainingConfig:
     focal_gamma: float = 2.0
     router_loss_weight: float = 0.5
     balance_loss_weight: float = 0.01
+    adversarial: str = (
+        "none"  # none | fgsm | pgd: read each batch a second time, with embeddings moved against the model
+    )
+    adversarial_epsilon: float = 1.0  # how far: L2 norm per text
+    adversarial_steps: int = 3  # of pgd
+    adversarial_weight: float = 0.5  # of that second loss
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster

@@ -27,6 +27,7 @@ from guardlib.evaluation.routing import check_collapse
 from guardlib.model.dual_branch import DualBranchModel, load_weights
 from guardlib.model.inference import score_windows
 from guardlib.text.reading import Reader
+from guardlib.training.adversarial import adversarial_losses, check_adversarial
 from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.logs import RunLog
@@ -140,6 +141,7 @@ class _Run:
 
     def __init__(self, model, reader, train_frame, validation_frame, profile, folder: Path, progress_bar: bool) -> None:
         self.profile, self.config = profile, profile.training
+        check_adversarial(self.config)
         self.device = pick_device()
         self.dtype = pick_precision(self.config.precision, self.device)
         self.model = model.to(self.device)
@@ -236,6 +238,11 @@ class _Run:
         if not is_finite(losses):
             self._stop("loss", losses.total.item(), batch)
         (losses.total / self.config.accumulate).backward()
+        if self.config.adversarial != "none":
+            worst = adversarial_losses(self.model, batch, self.config, self.dtype)
+            if not is_finite(worst):
+                self._stop("adversarial loss", worst.total.item(), batch)
+            (worst.total * (self.config.adversarial_weight / self.config.accumulate)).backward()
         self.state.expert_loads.append(output.expert_load.detach().mean(0).tolist())
         return losses
 

@@ -1,0 +1,120 @@
+"""What a setting is worth on sources that training never saw: one short training per variant, on the same rows.
+
+    python run_all.py --only 01
+    python benchmarks/ablation.py --tokens 1000000 base training.layer_dropout=0.1 training.adversarial=fgsm
+
+A variant is ``base`` or settings joined by commas. Each is trained on the dataset of the profile's last stage 01
+without the held-out sources, with as many tokens, and then reads them. Prints a table:
+
+AUROC and TPR at 1 % FPR over the held-out rows, TPR and FPR there at 0.5, the validation loss on the sources that were
+trained on, and the accuracy on held-out rows when their embeddings are moved against the model (one FGSM step).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from guardlib.config import PROFILES, Profile, get_profile
+from guardlib.labels import Label
+from guardlib.model.build import Guardrail, build_guardrail
+from guardlib.model.inference import decide, score_windows
+from guardlib.paths import stage_folder
+from guardlib.training.adversarial import perturbed, worst_perturbation
+from guardlib.training.examples import Epoch
+from guardlib.training.operating_points import calibrate
+from guardlib.training.step import forward
+from guardlib.training.trainer import train
+
+HELD_OUT = "deepset,owasp_aitg,vulcanforge_ext_owasp_aitg,corpus_hard_negatives,cyberseceval_frr,self_instruct"
+_ROWS = 500  # per held-out source and label
+
+
+def parse(variant: str) -> dict:
+    """``training.adversarial=fgsm,seed=1`` → settings; ``base`` → none."""
+    settings = {}
+    for part in [] if variant == "base" else variant.split(","):
+        name, _, value = part.partition("=")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            settings[name] = value
+    return settings
+
+
+def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict:
+    """Train one variant and measure it."""
+    train_frame, validation, unseen = frames
+    budget = {"max_train_tokens": tokens, "bfloat16_factor": 1.0, "validations": 2}
+    profile = dataclasses.replace(profile, training=dataclasses.replace(profile.training, **budget))
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
+        guard = build_guardrail(profile, train_frame["text"], Path(folder))
+        history = train(guard.model, guard.reader, train_frame, validation, profile, Path(folder))
+    size = profile.evaluation.tokens_per_batch
+    scored = score_windows(guard.model, guard.reader, validation["text"].tolist(), size)
+    calibration = calibrate(scored, validation["label"].to_numpy(np.int64), profile)
+    verdicts = decide(score_windows(guard.model, guard.reader, unseen["text"].tolist(), size), calibration)
+    score = 1 - verdicts.probabilities[:, Label.BENIGN]
+    attack = unseen["label"].to_numpy() != Label.BENIGN
+    fpr, tpr, _ = roc_curve(attack, score)
+    return {
+        "AUROC": roc_auc_score(attack, score),
+        "TPR at 1 % FPR": float(tpr[fpr <= 0.01].max()),
+        "TPR": float((score >= 0.5)[attack].mean()),
+        "FPR": float((score >= 0.5)[~attack].mean()),
+        "validation loss": float(history["val_loss"].min()),
+        "accuracy, moved": moved_accuracy(guard, unseen, profile),
+        "minutes": (time.perf_counter() - started) / 60,
+    }
+
+
+def moved_accuracy(guard: Guardrail, frame: pd.DataFrame, profile: Profile) -> float:
+    """Share of windows whose attack-or-benign verdict is right at the worst embeddings that one FGSM step finds."""
+    plain = dataclasses.replace(profile.training, source_temperature=1.0, attack_share=None, adversarial="fgsm")
+    right = []
+    for batch in list(Epoch(frame, guard.reader, plain, seed=0, epoch=0))[:60]:
+        delta = worst_perturbation(guard.model, batch, plain, torch.float32)
+        with perturbed(guard.model, delta), torch.no_grad():
+            output, _ = forward(guard.model, batch, plain, torch.float32)
+        flagged = output.deep_logits.argmax(-1).numpy() != Label.BENIGN
+        right += (flagged == (batch.labels != Label.BENIGN)).tolist()
+    return float(np.mean(right))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("variants", nargs="+", metavar="SETTING=VALUE[,…]", help="or: base")
+    parser.add_argument("--profile", choices=list(PROFILES), default="laptop")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="of each training")
+    parser.add_argument("--hold-out", default=HELD_OUT, metavar="SOURCE,…", help=f"default: {HELD_OUT}")
+    options = parser.parse_args()
+    folder, held = stage_folder(options.profile, "01_data"), options.hold_out.split(",")
+    whole, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation"))
+    unseen = (
+        whole[whole["source"].isin(held)].groupby(["source", "label"], group_keys=False).sample(frac=1, random_state=0)
+    )
+    unseen = unseen.groupby(["source", "label"]).head(_ROWS)
+    # What was made of a held-out row, and its near copies, are held out with it.
+    groups = set(whole.loc[whole["source"].isin(held), "group"])
+    kept = [frame[~frame["group"].isin(groups) & ~frame["source"].isin(held)] for frame in (whole, validation)]
+    print(f"{len(kept[0]):,} training rows; {len(unseen):,} held-out rows of {len(held)} sources\n", flush=True)
+    rows = []
+    for variant in options.variants:
+        rows.append(
+            {"variant": variant} | run(get_profile(options.profile, parse(variant)), (*kept, unseen), options.tokens)
+        )
+        print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Adversarial training does what it claims: the embeddings found are worse, and training on them makes them less so."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from guardlib.config import ConfigError, TrainingConfig
+from guardlib.training import adversarial
+from guardlib.training.adversarial import adversarial_losses, check_adversarial, worst_perturbation
+from guardlib.training.examples import Epoch
+from guardlib.training.step import forward
+from guardlib.training.trainer import train
+from tests.helpers import make_frame, make_model, make_profile, make_reader
+
+SETTINGS = {"fgsm": {"adversarial": "fgsm"}, "pgd": {"adversarial": "pgd", "adversarial_steps": 4}}
+
+
+def batch_of(config: TrainingConfig):
+    return Epoch(make_frame(), make_reader(), config, seed=0, epoch=0)[0]
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_the_perturbation_is_worse_than_none_and_than_a_random_one_of_its_size(method):
+    config = dataclasses.replace(make_profile().training, adversarial_epsilon=0.5, **SETTINGS[method])
+    model, batch = make_model(), batch_of(config)
+    clean = forward(model, batch, config, torch.float32)[1].total.item()
+    worst = adversarial_losses(model, batch, config, torch.float32).total.item()
+    shape = (*batch.inputs.input_ids.shape, model.config.d_model)
+    random = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    random = random * (0.5 / adversarial.norm(random))
+    with adversarial.perturbed(model, random):
+        by_chance = forward(model, batch, config, torch.float32)[1].total.item()
+    assert worst > clean
+    assert worst - clean > 3 * abs(by_chance - clean)
+
+
+def test_pgd_stays_inside_epsilon_and_finds_at_least_what_one_step_finds():
+    found = {}
+    for method in SETTINGS:
+        config = dataclasses.replace(make_profile().training, adversarial_epsilon=0.7, **SETTINGS[method])
+        model, batch = make_model(), batch_of(config)
+        assert adversarial.norm(worst_perturbation(model, batch, config, torch.float32)).max() <= 0.7 + 1e-4
+        found[method] = adversarial_losses(model, batch, config, torch.float32).total.item()
+    assert found["pgd"] >= found["fgsm"] * 0.999
+
+
+def test_gradients_held_are_left_alone():
+    config = dataclasses.replace(make_profile().training, adversarial="pgd")
+    model, batch = make_model(), batch_of(config)
+    forward(model, batch, config, torch.float32)[1].total.backward()
+    before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    adversarial_losses(model, batch, config, torch.float32)
+    for name, parameter in model.named_parameters():
+        if name in before:
+            assert torch.equal(parameter.grad, before[name]), name
+
+
+def test_training_with_it_makes_the_worst_case_better(tmp_path):
+    frame, losses = make_frame(160), {}
+    for method in ("none", "fgsm"):
+        profile = make_profile(epochs=8, adversarial=method, adversarial_epsilon=4.0, adversarial_weight=1.0)
+        model, reader = make_model(), make_reader()
+        train(model, reader, frame, frame[:40], profile, tmp_path / method, progress_bar=False)
+        probe = dataclasses.replace(profile.training, adversarial="fgsm")
+        losses[method] = adversarial_losses(model, batch_of(probe), probe, torch.float32).total.item()
+    assert losses["fgsm"] < 0.7 * losses["none"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("adversarial", "fgm"), ("adversarial_epsilon", 0.0), ("adversarial_steps", 0)]
+)
+def test_settings_out_of_range_are_named(setting, value):
+    with pytest.raises(ConfigError, match=f"training.{setting} is"):
+        check_adversarial(dataclasses.replace(TrainingConfig(), **{setting: value}))
