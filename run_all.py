@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # works before `pip install -e .`, too
 
-from guardlib.config import PROFILES, ConfigError, Profile, get_profile  # noqa: E402
+from guardlib.config import PROFILES, ConfigError, Profile, get_profile, parse_setting  # noqa: E402
 from guardlib.console import Console, duration, table_lines  # noqa: E402
 from guardlib.execution import escape_braces, execute, workbook_environment  # noqa: E402
 from guardlib.fingerprint import read_notebook  # noqa: E402
@@ -136,21 +135,6 @@ def make_run(arguments: argparse.Namespace, root: Path, notebooks: Path, console
     except StageError as error:
         raise UsageError(str(error)) from None
     return Run(profile, settings, mirror, notebooks, root, console)
-
-
-def parse_setting(text: str) -> tuple[str, object]:
-    """``"training.epochs=3"`` → ``("training.epochs", 3)``.
-
-    Raises:
-        UsageError: no name or no "=".
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise UsageError(f"-p {text!r} is no setting; expected NAME=VALUE, e.g. -p training.epochs=3")
-    try:
-        return name.strip(), json.loads(value)
-    except ValueError:
-        return name.strip(), value
 
 
 def available(notebooks: Path, appendix: bool) -> list[str]:

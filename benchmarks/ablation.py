@@ -13,7 +13,6 @@ trained on, and the accuracy on held-out rows when their embeddings are moved ag
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import tempfile
 import time
@@ -24,7 +23,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from guardlib.config import PROFILES, Profile, get_profile
+from guardlib.config import PROFILES, Profile, get_profile, parse_setting
 from guardlib.labels import Label
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.inference import decide, score_windows
@@ -41,14 +40,7 @@ _ROWS = 500  # per held-out source and label
 
 def parse(variant: str) -> dict:
     """``training.adversarial=fgsm,seed=1`` → settings; ``base`` → none."""
-    settings = {}
-    for part in [] if variant == "base" else variant.split(","):
-        name, _, value = part.partition("=")
-        try:
-            settings[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            settings[name] = value
-    return settings
+    return {} if variant == "base" else dict(parse_setting(part) for part in variant.split(","))
 
 
 def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict:

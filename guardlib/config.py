@@ -187,6 +187,21 @@ def get_profile(name: str, settings: dict | None = None) -> Profile:
     return profile
 
 
+def parse_setting(text: str) -> tuple[str, object]:
+    """``"training.epochs=3"`` → ``("training.epochs", 3)``; a value that is no JSON is taken as text.
+
+    Raises:
+        ConfigError: no name or no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"-p {text!r} is no setting; expected NAME=VALUE, e.g. -p training.epochs=3")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
 def profile_from_dict(values: dict) -> Profile:
     """Inverse of :meth:`Profile.to_dict`; unknown keys raise ConfigError."""
     values = dict(values)

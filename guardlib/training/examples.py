@@ -58,7 +58,12 @@ class Epoch:
     @property
     def tokens(self) -> int:
         """Tokens of the whole epoch, padding included."""
-        return sum(len(rows) * max(len(self._windows[row]) for row in rows) for rows in self._batches)
+        return sum(map(self.tokens_of, range(len(self))))
+
+    def tokens_of(self, index: int) -> int:
+        """Tokens of one batch, padding included."""
+        rows = self._batches[index]
+        return len(rows) * max(len(self._windows[row]) for row in rows)
 
     def __getitem__(self, index: int) -> TrainingBatch:
         rows = self._batches[index]

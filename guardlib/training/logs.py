@@ -9,12 +9,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class RunLog:
-    """Writes both tables anew at each validation, so that they are whole whenever a run stops."""
+    """Writes both tables anew at each validation, so that they are whole whenever a run stops.
 
-    def __init__(self, folder: Path, history: list[dict], steps: list[dict]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+    Without a folder it only remembers: one process of several writes.
+    """
+
+    def __init__(self, folder: Path | None, history: list[dict], steps: list[dict]) -> None:
+        self._folder, self._writer = folder, None
         self._history, self._steps = list(history), list(steps)
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=steps[-1]["step"] + 1 if steps else None)
 
     def step(self, row: dict) -> None:
@@ -29,16 +34,19 @@ class RunLog:
         self._write()
 
     def _scalars(self, prefix: str, row: dict) -> None:
-        for name, value in row.items():
+        for name, value in row.items() if self._writer else ():
             if name not in ("step", "tokens"):
                 self._writer.add_scalar(f"{prefix}/{name}", value, row["step"])
 
     def _write(self) -> None:
+        if self._folder is None:
+            return
         pd.DataFrame(self._history).to_csv(self._folder / "history.csv", index=False)
         pd.DataFrame(self._steps).to_csv(self._folder / "steps.csv", index=False)
 
     def close(self) -> pd.DataFrame:
         """Write the tables, close TensorBoard, return the history."""
         self._write()
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
         return pd.DataFrame(self._history)

@@ -33,6 +33,7 @@ from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.logs import RunLog
 from guardlib.training.losses import Losses, is_finite
 from guardlib.training.operating_points import monitor
+from guardlib.training.processes import Processes
 from guardlib.training.step import forward
 
 _LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
@@ -142,6 +143,8 @@ class _Run:
     def __init__(self, model, reader, train_frame, validation_frame, profile, folder: Path, progress_bar: bool) -> None:
         self.profile, self.config = profile, profile.training
         check_adversarial(self.config)
+        self.processes = Processes()
+        self.batches_per_step = self.config.accumulate * self.processes.count
         self.device = pick_device()
         self.dtype = pick_precision(self.config.precision, self.device)
         self.model = model.to(self.device)
@@ -167,7 +170,7 @@ class _Run:
             saved = load_checkpoint(self.last, self.model, self.optimizer, self.identity)
             self.state = Progress(**saved["progress"])
             print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
-        self.log = RunLog(folder, self.state.history, self.state.steps)
+        self.log = RunLog(folder if self.processes.first else None, self.state.history, self.state.steps)
         self.epoch = self._make_epoch()
         if not self.state.total_tokens:
             self.state.total_tokens = token_budget(self.config, self.epoch.tokens, self.dtype)
@@ -177,7 +180,7 @@ class _Run:
             unit="tok",
             unit_scale=True,
             desc="training",
-            disable=not progress_bar,
+            disable=not (progress_bar and self.processes.first),
             mininterval=5,
         )
         self.recent = [Losses(*torch.tensor(row, device=self.device)) for row in self.state.recent]
@@ -194,8 +197,9 @@ class _Run:
                 self._step()
                 if self._validation_due():
                     self._validate()
-                if self.state.step % self.config.checkpoint_every == 0:
+                if self.state.step % self.config.checkpoint_every == 0 or self._finished():
                     self._checkpoint()
+        self.processes.wait()  # for the first one's files
         if self.best.is_file():
             load_weights(self.model, load_file(self.best), str(self.best))
         history = self.log.close()
@@ -211,19 +215,22 @@ class _Run:
         return self.state.epoch >= self.config.epochs or self.state.tokens >= self.state.total_tokens
 
     def _step(self) -> None:
-        """One optimizer step over ``accumulate`` batches."""
+        """One optimizer step over ``accumulate`` batches per process."""
         factor = schedule(self.state.tokens / self.state.total_tokens, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        for _ in range(self.config.accumulate):
-            batch = self.epoch[self.state.batch]
-            losses = self._backward(batch)
-            self.recent.append(Losses(*(part.detach() for part in losses)))
-            self.state.tokens += batch.tokens
-            self.bar.update(batch.tokens)
+        for number in range(self.batches_per_step):
+            if self.processes.takes(number):
+                batch = self.epoch[self.state.batch]
+                losses = self._backward(batch)
+                self.recent.append(Losses(*(part.detach() for part in losses)))
+            tokens = self.epoch.tokens_of(self.state.batch)
+            self.state.tokens += tokens
+            self.bar.update(tokens)
             self._advance()
             if self.state.epoch >= self.config.epochs:
                 break
+        self.processes.sum_gradients(self.model)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not norm.isfinite():  # one step on it would poison the weights, and the next checkpoint with them
             self._stop("gradient norm", float(norm), batch)
@@ -237,12 +244,12 @@ class _Run:
         output, losses = forward(self.model, batch, self.config, self.dtype)
         if not is_finite(losses):
             self._stop("loss", losses.total.item(), batch)
-        (losses.total / self.config.accumulate).backward()
+        (losses.total / self.batches_per_step).backward()
         if self.config.adversarial != "none":
             worst = adversarial_losses(self.model, batch, self.config, self.dtype)
             if not is_finite(worst):
                 self._stop("adversarial loss", worst.total.item(), batch)
-            (worst.total * (self.config.adversarial_weight / self.config.accumulate)).backward()
+            (worst.total * (self.config.adversarial_weight / self.batches_per_step)).backward()
         self.state.expert_loads.append(output.expert_load.detach().mean(0).tolist())
         return losses
 
@@ -292,7 +299,8 @@ class _Run:
         self.log.validation(row)
         if figures["val_loss"] < self.state.best_loss:
             self.state.best_loss, self.state.bad_validations = figures["val_loss"], 0
-            save_weights(self.best, self.model)
+            if self.processes.first:
+                save_weights(self.best, self.model)
         else:
             self.state.bad_validations += 1
 
@@ -302,7 +310,7 @@ class _Run:
     def _mean_losses(self) -> dict[str, float]:
         means = [float(torch.stack(part).mean()) for part in zip(*self.recent, strict=True)] or [math.nan] * 5
         self.recent.clear()
-        return dict(zip(("train_loss", *_LOSS_COLUMNS), means, strict=True))
+        return dict(zip(("train_loss", *_LOSS_COLUMNS), self.processes.mean(means), strict=True))
 
     def _log_step(self, factor: float) -> None:
         last = self.recent[-1] if self.recent else None
@@ -320,6 +328,8 @@ class _Run:
         self.bar.set_postfix_str(f"loss {row['loss']:.3f}, {split}", refresh=False)
 
     def _checkpoint(self) -> None:
+        if not self.processes.first:
+            return
         self._elapsed()
         self.state.recent = [[float(part) for part in losses] for losses in self.recent]
         state = {"identity": self.identity, "progress": dataclasses.asdict(self.state)}

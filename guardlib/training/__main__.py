@@ -1,0 +1,53 @@
+"""``accelerate launch --cpu --num_processes 2 -m guardlib.training``: the training of stage 03 in several processes.
+
+Leaves its last checkpoint where notebook 03 looks for one: ``python run_all.py --from 03`` then calibrates and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import pandas as pd
+
+from guardlib.config import PROFILES, ConfigError, get_profile, parse_setting
+from guardlib.model.backbone import BackboneError
+from guardlib.model.build import build_guardrail
+from guardlib.paths import stage_folder
+from guardlib.training.checkpoint import CheckpointError
+from guardlib.training.processes import Processes
+from guardlib.training.trainer import TrainingError, train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 with one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m guardlib.training", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", choices=list(PROFILES), default="laptop")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="one setting, as in run_all.py")
+    options = parser.parse_args(arguments)
+    data = stage_folder(options.profile, "01_data")
+    try:
+        profile = get_profile(options.profile, dict(parse_setting(text) for text in options.p))
+        frames = [pd.read_parquet(data / f"{split}.parquet") for split in ("train", "validation")]
+        folder = stage_folder(options.profile, "03_train")
+        processes = Processes()
+        if not processes.first:
+            processes.wait()  # for the first one's tokenizer
+        guardrail = build_guardrail(profile, frames[0]["text"], folder)
+        if processes.first:
+            processes.wait()
+        history = train(guardrail.model, guardrail.reader, *frames, profile, folder)
+    except FileNotFoundError as error:
+        again = f"python run_all.py --profile {options.profile} --only 01"
+        print(f"{error.filename} is missing; run: {again}", file=sys.stderr)
+        return 2
+    except (BackboneError, CheckpointError, ConfigError, TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if processes.first:
+        print(f"final validation loss {history['val_loss'].iloc[-1]:.6f} after {history['tokens'].iloc[-1]:,} tokens")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
