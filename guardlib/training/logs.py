@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,8 @@ class RunLog:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        if not steps:  # a new run: curves of an older one would be drawn over it
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=steps[-1]["step"] + 1 if steps else None)
 
     def step(self, row: dict) -> None:
