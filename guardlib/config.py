@@ -87,7 +87,7 @@ class TrainingConfig:
     adversarial_weight: float = 0.5  # of that second loss
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
-    bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
+    bfloat16_factor: float = 2.0  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
@@ -158,10 +158,15 @@ PROFILES: dict[str, Profile] = {
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
     ),
-    "laptop": Profile(name="laptop", training=TrainingConfig(epochs=3, max_train_tokens=2_000_000)),
+    "laptop": Profile(
+        name="laptop",
+        model=ModelConfig(layer_dropout=0.1),
+        training=TrainingConfig(epochs=3, max_train_tokens=2_000_000),
+    ),
     "release": Profile(
         name="release",
         data=DataConfig(licences="permissive"),
+        model=ModelConfig(layer_dropout=0.1),
         training=TrainingConfig(epochs=3, max_train_tokens=2_500_000),
     ),
     "paper": Profile(
