@@ -186,13 +186,13 @@ def flipattack(context: Context) -> pd.DataFrame:
 
 @benchmark(
     "transforms",
-    measures="Text hidden by an encoding or a character trick: every registered attack of these kinds.",
+    measures="Text hidden by an encoding or a character trick, or before noise: each registered attack of the kind.",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
 )
 def transforms(context: Context) -> pd.DataFrame:
-    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind in ("encoding", "characters")]
+    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind not in ("flip", "wrapper")]
     return _transformed(context, {name: name for name in names}, at_most=_TRANSFORMED)
 
 

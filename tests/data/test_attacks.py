@@ -133,6 +133,15 @@ def test_any_text_can_be_attacked(name, text, seed):
     assert isinstance(apply(name, text, np.random.default_rng(seed)), str)
 
 
+@given(text=st.text(min_size=1, max_size=50), seed=SEEDS)
+def test_a_suffix_stands_behind_the_text_and_is_one_line_of_noise(text, seed):
+    changed = apply("adversarial_suffix", text, np.random.default_rng(seed))
+    assert changed.startswith(f"{text} ")
+    noise = changed[len(text) + 1 :]
+    assert len(noise) >= 12
+    assert "\n" not in noise
+
+
 @given(seed=SEEDS)
 def test_scrambled_words_keep_their_ends(seed):
     text = "Ignore every previous instruction"

@@ -17,8 +17,8 @@ Transform = Callable[[str, np.random.Generator], str]
 Inverse = Callable[[str], str]
 
 #: Families of tricks: the order of words or characters, a code, characters exchanged or added, words misspelt; a prompt
-#: around a hidden text that says how to read it.
-KINDS = ("flip", "encoding", "characters", "wrapper")
+#: around a hidden text that says how to read it; noise behind it.
+KINDS = ("flip", "encoding", "characters", "wrapper", "suffix")
 _INVERTIBLE_ANY = "every str"
 
 
