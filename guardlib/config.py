@@ -167,7 +167,7 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),
-        training=TrainingConfig(epochs=3, max_train_tokens=2_500_000),
+        training=TrainingConfig(epochs=3, max_train_tokens=2_000_000),
     ),
     "paper": Profile(
         name="paper",
