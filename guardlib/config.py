@@ -122,6 +122,56 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DistillationConfig:
+    """A large language model taught into a small one, and guards into a guard (notebook 09, guardlib.distillation)."""
+
+    # the pair that notebook 09 trains itself
+    teacher_vocab: int = 4096
+    teacher_width: int = 192
+    teacher_layers: int = 4
+    teacher_ffn: int = 512  # of each expert
+    num_experts: int = 8
+    teacher_steps: int = 1500
+    student_vocab: int = 2048
+    student_width: int = 160
+    student_layers: int = 4
+    student_ffn: int = 640
+    # what is learnt from the teacher
+    recipes: tuple[str, ...] = ("alone", "plain_kd", "unrouted", "routed")
+    alpha: float = 0.5  # weight of KD; 1 − alpha is that of the text itself
+    temperature: float = 4.0
+    top_k: int = 256
+    feature_weight: float = 0.5
+    attention_weight: float = 0.5
+    layerwise_weight: float = 0.25
+    contrastive_weight: float = 0.05
+    balance: bool = False  # scale the parts to the size of KD by moving averages of their magnitudes
+    layer_map: str = "uniform"  # uniform | last | first | the teacher's layers, e.g. "1,3,5,7"
+    # training
+    seeds: int = 3
+    max_length: int = 96  # tokens of a sequence
+    batch_size: int = 16  # sequences
+    accumulate: int = 1
+    epochs: int = 1
+    max_steps: int | None = 400  # optimizer steps; None: all epochs in full
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_share: float = 0.05
+    clip_norm: float = 1.0
+    precision: str = "auto"  # auto | float32 | bfloat16
+    evaluate_every: int = 100  # optimizer steps
+    evaluation_sequences: int = 128
+    patience: int = 20  # evaluations without improvement before stopping; 0: never
+    min_delta: float = 0.001  # of the loss, that counts as an improvement
+    patience_warmup: int = 1000  # optimizer steps before patience counts
+    checkpoint_every: int = 500
+    resume: bool = True
+    # guards
+    guard_tokens: int = 150_000  # training tokens of each guard
+    guard_alpha: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
     """One value of every setting; what a run was asked to do."""
 
@@ -132,6 +182,7 @@ class Profile:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def to_dict(self) -> dict:
         """Plain JSON types, nested by section."""
@@ -157,6 +208,25 @@ PROFILES: dict[str, Profile] = {
         ),
         evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
         export=ExportConfig(parity_texts=32),
+        distillation=DistillationConfig(
+            teacher_vocab=1024,
+            teacher_width=96,
+            teacher_layers=3,
+            teacher_ffn=128,
+            teacher_steps=60,
+            student_vocab=768,
+            student_width=48,
+            student_layers=2,
+            student_ffn=128,
+            recipes=("alone", "plain_kd", "routed"),
+            seeds=2,
+            max_length=48,
+            batch_size=8,
+            max_steps=40,
+            evaluate_every=20,
+            evaluation_sequences=32,
+            guard_tokens=12_000,
+        ),
     ),
     "laptop": Profile(
         name="laptop",

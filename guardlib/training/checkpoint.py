@@ -53,7 +53,7 @@ def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        save_file(_apart(tensors), temporary, metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):
@@ -61,6 +61,17 @@ def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str
         raise CheckpointError(
             f"checkpoint {path} could not be written ({error}); the previous one is kept: free some space and run again"
         ) from error
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors on the CPU, each with memory of its own: the file format refuses tied weights that share it."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        apart[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return apart
 
 
 def read_state(path: Path) -> dict:

@@ -1,0 +1,119 @@
+"""Notebook 09's experiment: one teacher, and students of several recipes and seeds on the same text and steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from guardlib.config import ConfigError, DistillationConfig, Profile
+from guardlib.distillation import small
+from guardlib.distillation.evaluation import compression, perplexity, retention
+from guardlib.distillation.objective import ALONE, RECIPES
+from guardlib.distillation.pair import LanguageModel, Match, match, teacher_dtype
+from guardlib.distillation.student_router import collapse_report
+from guardlib.distillation.text import Pieces, open_text
+from guardlib.distillation.trainer import distil
+
+_TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every student shares: the teacher, the text cut for the pair, and how the two were matched."""
+
+    teacher: LanguageModel
+    student_tokenizer: object
+    train: Pieces
+    validation: Pieces
+    match: Match
+
+
+def prepare(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile, folder: Path, bar: bool = True) -> Setting:
+    """Train the teacher on ``train``'s open text (its log goes to ``folder/teacher``) and cut both texts for the pair.
+
+    Raises:
+        PairError: no open text, or a pair that cannot be matched.
+    """
+    config = profile.distillation
+    texts, held_out = open_text(train), open_text(validation)
+    tokenizers = [small.train_tokenizer(texts[:_TOKENIZER_TEXTS], size)
+                  for size in (config.teacher_vocab, config.student_vocab)]  # fmt: skip
+    teacher = small.make_language_model(
+        small.teacher_config(config, len(tokenizers[0])), tokenizers[0], "teacher", profile.seed
+    )
+    own = [Pieces.cut(part, config.max_length, tokenizers[0]) for part in (texts, held_out)]
+    steps = dataclasses.replace(config, max_steps=config.teacher_steps, epochs=_MANY, patience=0)
+    distil(teacher, *own, steps, folder / "teacher", ALONE, seed=profile.seed, progress_bar=bar)
+    teacher.model.to(teacher_dtype(config.precision)).config.output_router_logits = False
+    pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, held_out)]
+    example = make_student(config, tokenizers[1], profile.seed)
+    return Setting(teacher, tokenizers[1], *pair, match(teacher, example, pair[1], config.layer_map))
+
+
+_MANY = 1000  # epochs: the teacher reads as long as it has steps
+
+
+def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageModel:
+    """A student with random weights."""
+    return small.make_language_model(small.student_config(config, len(tokenizer)), tokenizer, "student", seed)
+
+
+def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) -> pd.DataFrame:
+    """A student of every recipe and seed; a row each: perplexity, bits per character, what it retained.
+
+    Logs go to ``folder/<recipe>_<seed>``.
+
+    Raises:
+        ConfigError: a recipe that does not exist.
+    """
+    config = profile.distillation
+    if unknown := [name for name in config.recipes if name not in RECIPES]:
+        raise ConfigError(f"distillation.recipes has {unknown[0]!r}; expected some of {', '.join(RECIPES)}")
+    rows = []
+    for seed in range(profile.seed, profile.seed + config.seeds):
+        for name in config.recipes:
+            student = make_student(config, setting.student_tokenizer, seed)
+            distil(
+                student, setting.train, setting.validation, config, folder / f"{name}_{seed}", RECIPES[name],
+                setting.teacher, setting.match, seed, bar,
+            )  # fmt: skip
+            kept = retention(setting.teacher, student, setting.match, setting.validation)
+            found = perplexity(student, setting.validation)
+            rows.append({"recipe": name, "seed": seed, **found._asdict(), **kept._asdict()})
+    return pd.DataFrame(rows)
+
+
+def teacher_row(setting: Setting, own: Pieces | None = None) -> dict:
+    """The teacher's perplexity on the validation text, over its own tokens."""
+    return perplexity(setting.teacher, own or setting.validation, "teacher")._asdict()
+
+
+def sizes(setting: Setting, profile: Profile) -> pd.DataFrame:
+    """Compression and speed-up of the student against the teacher."""
+    student = make_student(profile.distillation, setting.student_tokenizer, profile.seed)
+    return compression(setting.teacher, student, setting.validation)
+
+
+def steps_of(folder: Path, recipe: str, seed: int) -> pd.DataFrame:
+    """The logged steps of one student."""
+    return pd.read_csv(folder / f"{recipe}_{seed}" / "steps.csv")
+
+
+def curves(folder: Path, profile: Profile) -> pd.DataFrame:
+    """Validation perplexity over the steps of every student: recipe, seed, step, val_perplexity."""
+    config = profile.distillation
+    frames = [
+        pd.read_csv(folder / f"{name}_{seed}" / "history.csv").assign(recipe=name, seed=seed)
+        for seed in range(profile.seed, profile.seed + config.seeds)
+        for name in config.recipes
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def expert_use(steps: pd.DataFrame) -> dict:
+    """:func:`collapse_report` over a whole run."""
+    columns = sorted((c for c in steps if c.startswith("expert_use_")), key=lambda name: int(name.rsplit("_", 1)[1]))
+    return collapse_report(steps[columns].dropna().mean().tolist())

@@ -1,0 +1,85 @@
+"""The teacher's experts, asked one by one: what would each have said, alone, of the same token?
+
+Works on any ``transformers`` model whose mixture blocks have a ``gate`` and ``experts`` that take (states, chosen
+experts, weights): Mixtral, Qwen-MoE, OLMoE and their kin.
+
+Legend: B sequences, L tokens, N positions, E experts, D the teacher's width.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+class ExpertReading(NamedTuple):
+    """``residual`` [N, D]: the layer's state before its experts; ``outputs`` [E, N, D]: what each expert adds to it;
+    ``gate`` [N, E]: the teacher's own probabilities of them."""
+
+    residual: Tensor
+    outputs: Tensor
+    gate: Tensor
+
+    def state(self, weight_NE: Tensor) -> Tensor:
+        """The layer's state had it mixed its experts by ``weight``, [N, D]; exact where the weights are its own."""
+        mixed = torch.einsum("ne,end->nd", weight_NE.to(self.outputs.dtype), self.outputs)
+        return self.residual + mixed
+
+
+def expert_layers(model: nn.Module) -> dict[int, str]:
+    """Layer number → name of its mixture block; empty for a dense model."""
+    found = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "gate") and isinstance(getattr(module, "experts", None), nn.Module):
+            number = _LAYER.search(name)
+            if number:
+                found[int(number[1])] = name
+    return found
+
+
+class ExpertProbe:
+    """Listens to one mixture layer while the teacher reads, then asks all of its experts. Use as a context manager."""
+
+    def __init__(self, model: nn.Module, layer: int) -> None:
+        name = expert_layers(model)[layer]
+        self._block = model.get_submodule(name)
+        self._owner = model.get_submodule(name.rpartition(".")[0])
+        self._hooks: list = []
+
+    def __enter__(self) -> ExpertProbe:
+        self._hooks = [
+            self._block.register_forward_hook(self._heard_block),
+            self._owner.register_forward_hook(self._heard_layer),
+        ]
+        return self
+
+    def __exit__(self, *_) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _heard_block(self, _, inputs, output) -> None:
+        self._seen, self._mixed = inputs[0], _first(output)
+
+    def _heard_layer(self, _, __, output) -> None:
+        self._after = _first(output)
+
+    @torch.no_grad()
+    def read(self, take) -> ExpertReading:
+        """Every expert's own output. ``take`` picks the positions: [B, L, D] → [N, D]."""
+        x_ND = take(self._seen)
+        gate_NE = _first(self._block.gate(x_ND)).float().softmax(dim=-1)
+        one_N1 = torch.ones(len(x_ND), 1, dtype=x_ND.dtype, device=x_ND.device)
+        outputs = [
+            self._block.experts(x_ND, torch.full_like(one_N1, expert, dtype=torch.int64), one_N1)
+            for expert in range(gate_NE.shape[-1])
+        ]
+        return ExpertReading(take(self._after - self._mixed), torch.stack(outputs), gate_NE)
+
+
+def _first(output):
+    return output[0] if isinstance(output, tuple) else output
