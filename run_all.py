@@ -26,7 +26,7 @@ from guardlib.execution import escape_braces, execute, workbook_environment  # n
 from guardlib.fingerprint import read_notebook  # noqa: E402
 from guardlib.freshness import State, stage_state  # noqa: E402
 from guardlib.lock import FolderLock, Locked  # noqa: E402
-from guardlib.paths import STAGES, stage_folder  # noqa: E402
+from guardlib.paths import APPENDIX, STAGES, stage_folder  # noqa: E402
 from guardlib.report.provenance import (  # noqa: E402
     NOTEBOOK_COPY,
     Manifest,
@@ -39,6 +39,7 @@ from guardlib.workbook import StageError, data_origin, disk_error, find_mirror  
 
 PARAMETERS = {"profile", "data", "settings"}
 FIRST_APPENDIX = "09"
+KNOWN = STAGES + APPENDIX
 
 
 class UsageError(ValueError):
@@ -139,7 +140,7 @@ def make_run(arguments: argparse.Namespace, root: Path, notebooks: Path, console
 
 def available(notebooks: Path, appendix: bool) -> list[str]:
     """Names of the stages and of further numbered notebooks; those of the appendix only when asked for."""
-    names = {*STAGES, *(path.stem for path in notebooks.glob("[0-9][0-9]_*.ipynb"))}
+    names = {*KNOWN, *(path.stem for path in notebooks.glob("[0-9][0-9]_*.ipynb"))}
     return sorted(name for name in names if appendix or name < FIRST_APPENDIX)
 
 
@@ -172,8 +173,8 @@ def check_notebooks(run: Run, stages: list[str]) -> None:
         path = run.notebook(stage)
         if not path.is_file():
             raise RunError(f"{path} does not exist; expected {stage}'s notebook; run: git checkout -- notebooks")
-        if stage not in STAGES:
-            raise RunError(f"{path} is no stage; expected its name in STAGES of guardlib/paths.py")
+        if stage not in KNOWN:
+            raise RunError(f"{path} is no stage; expected its name in STAGES or APPENDIX of guardlib/paths.py")
         read_notebook(path)
 
 
@@ -204,10 +205,8 @@ def show_list(run: Run, stages: list[str]) -> int:
     """Print each stage's state."""
     rows, pending = [], []
     for stage in stages:
-        if stage not in STAGES or not run.notebook(stage).is_file():
-            rows.append(
-                (stage, "missing", "no such notebook" if stage in STAGES else "not in STAGES of guardlib/paths.py")
-            )
+        if stage not in KNOWN or not run.notebook(stage).is_file():
+            rows.append((stage, "missing", "no such notebook" if stage in KNOWN else "no stage of guardlib/paths.py"))
             continue
         state = run.state(stage)
         above = [name for name in read_notebook(run.notebook(stage)).inputs if name in pending]

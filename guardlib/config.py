@@ -168,7 +168,7 @@ class DistillationConfig:
     resume: bool = True
     # guards
     guard_tokens: int = 150_000  # training tokens of each guard
-    guard_alpha: float = 0.5
+    guard_weight: float = 0.2  # of the teacher's part, beside the guard's own losses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from guardlib.report.provenance import (
 
 MISSING = "missing"  # digest of an upstream stage without a manifest
 NOT_READ = "not read"  # the mirror, by a stage that does not ask for it
+OWN_SECTIONS = {"distillation": "09_distillation"}  # settings that only one stage reads
 NO_NOTEBOOK = NotebookFacts("not found", frozenset(), (), False)
 
 
@@ -66,10 +67,16 @@ def expected_fingerprint(stage: str, profile: Profile, mirror: Path | None, root
     return {
         "notebook": facts.digest,
         "code": code_digests({*facts.modules, "guardlib.workbook"}),
-        "settings": _flatten(profile.to_dict()),
+        "settings": stage_settings(stage, profile),
         "data": data_digest(mirror, profile.data.files) if reads_mirror else NOT_READ,
         "inputs": {name: input_digest(profile.name, name, root) for name in sorted(names)},
     }
+
+
+def stage_settings(stage: str, profile: Profile) -> dict:
+    """The settings that ``stage`` may depend on, as dotted keys: all but the sections of other stages' own."""
+    sections = profile.to_dict().items()
+    return _flatten({name: values for name, values in sections if OWN_SECTIONS.get(name, stage) == stage})
 
 
 def input_digest(profile: str, stage: str, root: Path) -> str:

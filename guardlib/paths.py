@@ -19,6 +19,9 @@ STAGES = (
     "08_paper_figures",
 )
 
+#: Stages that nothing else reads; they run with ``--all`` or by their number.
+APPENDIX = ("09_distillation",)
+
 
 def project_root() -> Path:
     """The folder that holds ``artifacts/`` and ``figures/``: ``$GUARDLIB_HOME``, the checkout, or the working folder.
@@ -37,8 +40,8 @@ def project_root() -> Path:
 
 def stage_folder(profile: str, stage: str, root: Path | None = None) -> Path:
     """``artifacts/<profile>/<stage>``; raises ValueError for a stage that does not exist."""
-    if stage not in STAGES:
-        raise ValueError(f"stage {stage!r} does not exist; expected one of {', '.join(STAGES)}")
+    if stage not in STAGES + APPENDIX:
+        raise ValueError(f"stage {stage!r} does not exist; expected one of {', '.join(STAGES + APPENDIX)}")
     return (root or project_root()) / "artifacts" / profile / stage
 
 

@@ -43,7 +43,8 @@ from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_
 from guardlib.training.logs import RunLog
 from guardlib.training.trainer import pick_precision, schedule
 
-LOG_EVERY, LOG_FIRST = 100, 5  # optimizer steps
+LOG_EVERY, LOG_FIRST = 100, 5  # optimizer steps between lines, and first ones with a line each
+ROW_EVERY = 10  # optimizer steps between rows of steps.csv
 
 
 @dataclass
@@ -166,8 +167,10 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         self.bar.update()
-        if self.state.step <= LOG_FIRST or self.state.step % LOG_EVERY == 0 or self.state.step == self.total:
-            self._log(*seen, self.config.learning_rate * factor)
+        step, last = self.state.step, self.state.step == self.total
+        line = step <= LOG_FIRST or step % LOG_EVERY == 0 or last
+        if line or step % ROW_EVERY == 0:
+            self._log(*seen, self.config.learning_rate * factor, line)
 
     def _backward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Forward and backward of one batch; its raw losses and their weights."""
@@ -197,8 +200,8 @@ class _Run:
             f"{self.last if self.last.is_file() else 'none yet'}. Lower distillation.learning_rate and run again"
         )
 
-    def _log(self, raw: dict[str, Tensor], weights: dict[str, float], rate: float) -> None:
-        """One line and one row: progress, every part raw and weighted, how many count, routing."""
+    def _log(self, raw: dict[str, Tensor], weights: dict[str, float], rate: float, line: bool) -> None:
+        """One row and, where it is due, one line: progress, every part raw and weighted, how many count, routing."""
         parts = [part for part in raw if weights[part]]
         row = {"step": self.state.step, "progress": self.state.step / self.total, "learning_rate": rate}
         row["parts"] = len(parts)
@@ -214,9 +217,10 @@ class _Run:
         self.state.steps.append(row)
         if self.log:
             self.log.step(row)
+        if self.log and line:
             shown = ", ".join(f"{part} {row[f'raw_{part}']:.3f}→{row[f'weighted_{part}']:.3f}" for part in parts)
-            line = f"step {row['step']}/{self.total} ({row['progress']:.0%}) loss {row['loss']:.3f}, {len(parts)} parts: "
-            self.bar.write(line + shown)
+            head = f"step {row['step']}/{self.total} ({row['progress']:.0%}) loss {row['loss']:.3f}, {len(parts)} parts: "
+            self.bar.write(head + shown)
 
     @torch.no_grad()
     def _evaluate(self) -> None:

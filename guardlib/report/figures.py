@@ -4,6 +4,13 @@ fig = figures.training_curves(pandas.read_csv(folder / "history.csv"))
 figures.save_figure(fig, figures_folder("laptop"), "training_curves", provenance)
 """
 
+from guardlib.report.distillation_figures import (
+    distillation_curriculum,
+    distillation_losses,
+    distillation_perplexity,
+    expert_use,
+    student_capacity,
+)
 from guardlib.report.evaluation_figures import (
     confusion_matrix,
     detection_per_attack,
@@ -23,7 +30,11 @@ __all__ = [
     "confusion_matrix",
     "data_composition",
     "detection_per_attack",
+    "distillation_curriculum",
+    "distillation_losses",
+    "distillation_perplexity",
     "expert_load",
+    "expert_use",
     "latency_by_length",
     "latency_distribution",
     "over_defence",
@@ -33,5 +44,6 @@ __all__ = [
     "routing_over_epochs",
     "save_figure",
     "score_distribution",
+    "student_capacity",
     "training_curves",
 ]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -19,12 +20,12 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from guardlib.config import ConfigError, Profile, TrainingConfig
 from guardlib.evaluation.routing import check_collapse
-from guardlib.model.dual_branch import DualBranchModel, load_weights
+from guardlib.model.dual_branch import DualBranchModel, DualOutput, load_weights
 from guardlib.model.inference import score_windows
 from guardlib.text.reading import Reader
 from guardlib.training.adversarial import adversarial_losses, check_adversarial
@@ -123,10 +124,14 @@ def train(
     profile: Profile,
     folder: Path,
     progress_bar: bool = True,
+    guidance: Callable[[TrainingBatch, DualOutput, float], Tensor] | None = None,
 ) -> pd.DataFrame:
     """Train ``model`` in place, leave it with its best validated weights, return the history (a row per validation).
 
     Writes ``history.csv``, ``steps.csv``, TensorBoard events and ``checkpoints/`` into ``folder``.
+
+    Args:
+        guidance: a teacher's part of the loss, of a batch, the model's output and progress in 0..1; added to the total.
 
     Raises:
         TrainingError: a loss or gradient that is not finite (names step and batch rows; the last checkpoint is good),
@@ -134,14 +139,16 @@ def train(
         RouterCollapse: at the end, if the router sends (nearly) all texts one way.
         CheckpointError: the checkpoint found there is damaged or of another run, or none can be written.
     """
-    return _Run(model, reader, train_frame, validation_frame, profile, folder, progress_bar).run()
+    return _Run(model, reader, train_frame, validation_frame, profile, folder, progress_bar, guidance).run()
 
 
 class _Run:
     """State of one call of :func:`train`."""
 
-    def __init__(self, model, reader, train_frame, validation_frame, profile, folder: Path, progress_bar: bool) -> None:
-        self.profile, self.config = profile, profile.training
+    def __init__(
+        self, model, reader, train_frame, validation_frame, profile, folder: Path, progress_bar: bool, guidance=None
+    ) -> None:
+        self.profile, self.config, self.guidance = profile, profile.training, guidance
         check_adversarial(self.config)
         self.processes = Processes()
         self.batches_per_step = self.config.accumulate * self.processes.count
@@ -242,6 +249,9 @@ class _Run:
 
     def _backward(self, batch: TrainingBatch) -> Losses:
         output, losses = forward(self.model, batch, self.config, self.dtype)
+        if self.guidance:
+            share = self.state.tokens / self.state.total_tokens
+            losses = losses._replace(total=losses.total + self.guidance(batch, output, share))
         if not is_finite(losses):
             self._stop("loss", losses.total.item(), batch)
         (losses.total / self.batches_per_step).backward()

@@ -158,6 +158,35 @@ def records(sources: int = 12) -> pd.DataFrame:
 
 
 #: For each figure: a realistic frame.
+def curriculum() -> pd.DataFrame:
+    x = np.linspace(0, 1, 21)
+    starts = {"feature": 0.1, "attention": 0.1, "layerwise": 0.4, "contrastive": 0.7}
+    return pd.DataFrame({"progress": x, "kd": 1.0} | {k: np.clip((x - v) / 0.3, 0, 1) for k, v in starts.items()})
+
+
+def distillation_steps(rows: int = 12, experts: int = 8) -> pd.DataFrame:
+    step = np.linspace(1, 400, rows).astype(int)
+    parts = {"lm": 6.0, "kd": 2.0, "feature": 1.5, "attention": 0.8, "layerwise": 1.0, "contrastive": 2.1}
+    frame = pd.DataFrame({"step": step, "experts": np.minimum(1 + step // 100, 4), "capacity": 0.1 + step / 1000})
+    frame["gap"] = 0.5 - step / 2000
+    for number, (part, start) in enumerate(parts.items()):
+        raw = start * np.exp(-step / 300)
+        frame[f"raw_{part}"] = np.where(step > 60 * max(number - 1, 0), raw, np.nan)
+        frame[f"weighted_{part}"] = frame[f"raw_{part}"] / (number + 2)
+    use = np.random.default_rng(7).dirichlet(np.full(experts, 2.0), rows)
+    return frame.assign(**{f"expert_use_{e}": use[:, e] for e in range(experts)})
+
+
+def perplexity_curves(systems: tuple[str, ...] = ("alone", "plain_kd", "unrouted", "routed")) -> pd.DataFrame:
+    rows = [
+        (name, seed, step, 90.0 + 8 * place + 300 * np.exp(-step / 90) + seed)
+        for place, name in enumerate(systems)
+        for seed in range(3)
+        for step in (100, 200, 300, 400)
+    ]
+    return pd.DataFrame(rows, columns=["system", "seed", "step", "val_perplexity"])
+
+
 FRAMES = {
     "training_curves": history,
     "routing_over_epochs": history,
@@ -172,4 +201,9 @@ FRAMES = {
     "reliability": reliability,
     "latency_distribution": latency,
     "latency_by_length": latency,
+    "distillation_curriculum": curriculum,
+    "distillation_losses": distillation_steps,
+    "expert_use": distillation_steps,
+    "student_capacity": distillation_steps,
+    "distillation_perplexity": perplexity_curves,
 }

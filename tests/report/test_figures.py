@@ -71,6 +71,15 @@ EDGE_CASES = {
     "many_systems_latency": ("latency_distribution", examples.latency(SYSTEMS), {}),
     "one_text": ("latency_distribution", examples.latency(("guard",)).head(1), {}),
     "many_systems_by_length": ("latency_by_length", examples.latency(SYSTEMS), {}),
+    "one_logged_step": ("expert_use", examples.distillation_steps(1), {}),
+    "two_of_its_experts": ("expert_use", examples.distillation_steps(5, experts=2), {}),
+    "capacity_once": ("student_capacity", examples.distillation_steps(1), {}),
+    "losses_of_a_student_alone": (
+        "distillation_losses",
+        examples.distillation_steps()[["step", "raw_lm", "weighted_lm"]],
+        {},
+    ),
+    "one_recipe_one_seed": ("distillation_perplexity", examples.perplexity_curves(("routed",)).query("seed == 0"), {}),
     "one_bucket": ("latency_by_length", examples.latency(("guard",)).query("tokens <= 16"), {}),
 }
 CASES = {name: (name, frame(), {}) for name, frame in FRAMES.items()} | EDGE_CASES
@@ -257,6 +266,9 @@ def test_incomplete_rows_are_left_out():
         ("score_distribution", "score"),
         ("reliability", "rate"),
         ("expert_load", "expert_load_0"),
+        ("expert_use", "expert_use_0"),
+        ("student_capacity", "capacity"),
+        ("distillation_curriculum", "feature"),
     ],
 )
 def test_percentages_are_refused(name, column):
