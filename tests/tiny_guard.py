@@ -1,4 +1,4 @@
-"""A tiny guardrail with random weights, exported in both precisions; built once for every test that needs one."""
+"""A tiny guardrail with random weights, exported in every precision; built once for every test that needs one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class Tiny:
-    """``folder`` holds ``guard`` (INT8) and ``guard_float32``; ``sizes`` is what writing them returned."""
+    """``folder`` holds ``guard`` (INT8), ``guard_float32`` and the others; ``sizes`` is what writing them returned."""
 
     guardrail: Guardrail
     profile: Profile
@@ -75,7 +75,8 @@ def build() -> Tiny:
     )
     guardrail = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(guardrail, trained)
-    sizes = write_guards(guardrail, profile, trained, folder / "out", notes="random weights", commit="abc1234")
+    made = {"texts": pd.Series(TEXTS), "notes": "random weights", "commit": "abc1234"}
+    sizes = write_guards(guardrail, profile, trained, folder / "out", **made)
     return Tiny(guardrail, profile, trained, folder / "out", sizes)
 
 

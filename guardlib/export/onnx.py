@@ -15,15 +15,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from guardlib.export.spellings import SpelledEmbeddings
 from guardlib.model.deep_branch import DeepBranch
 from guardlib.model.dual_branch import DualBranchModel
+from guardlib.model.fast_branch import FastBranch
 
 FRONT_INPUTS, FRONT_OUTPUTS = ("input_ids", "char_ids", "attention_mask"), ("hidden", "fast_logits", "router_logit")
 DEEP_INPUTS, DEEP_OUTPUTS = ("hidden", "attention_mask"), ("logits",)
+OPSET = 23  # the first with attention as one operator
 
 
 class ExportError(RuntimeError):
@@ -49,20 +53,23 @@ class _DeepLogits(nn.Module):
         return self.deep(hidden, attention_mask).logits
 
 
-def export_graphs(model: DualBranchModel, folder: Path, opset: int = 18) -> Graphs:
+def export_graphs(model: DualBranchModel, spellings: np.ndarray, folder: Path, opset: int = OPSET) -> Graphs:
     """Write ``front.onnx`` and ``deep.onnx`` in float32 into ``folder``.
+
+    Args:
+        spellings: characters of every piece in its usual forms, int [F, V, C] (GuardTokenizer.spellings).
 
     Raises:
         ExportError: see :func:`check_graph`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     graphs = Graphs(folder / "front.onnx", folder / "deep.onnx")
-    export_front(model, graphs.front, opset)
+    export_front(model, spellings, graphs.front, opset)
     export_deep(model, graphs.deep, opset)
     return graphs
 
 
-def export_front(model: DualBranchModel, path: Path, opset: int = 18) -> None:
+def export_front(model: DualBranchModel, spellings: np.ndarray, path: Path, opset: int = OPSET) -> None:
     """input_ids and attention_mask int64 [B, L], char_ids int64 [B, L, C] → hidden, fast_logits, router_logit."""
     config, vocab = model.config, model.front.embeddings.word.num_embeddings
     size = (2, 7)  # a dimension of 1 would be frozen
@@ -71,10 +78,12 @@ def export_front(model: DualBranchModel, path: Path, opset: int = 18) -> None:
         torch.randint(0, config.char_buckets, (*size, config.chars_per_token)),
         torch.ones(size, dtype=torch.int64),
     )
-    export_module(model.front, example, path, FRONT_INPUTS, FRONT_OUTPUTS, config.max_length, opset)
+    embeddings = SpelledEmbeddings(model.front.embeddings, torch.from_numpy(spellings))
+    front = FastBranch(embeddings, model.front.stem, model.front.head, model.front.router)
+    export_module(front, example, path, FRONT_INPUTS, FRONT_OUTPUTS, config.max_length, opset)
 
 
-def export_deep(model: DualBranchModel, path: Path, opset: int = 18) -> None:
+def export_deep(model: DualBranchModel, path: Path, opset: int = OPSET) -> None:
     """hidden float32 [B, L, D], attention_mask int64 [B, L] → logits [B, K]."""
     example = (torch.zeros(2, 7, model.config.d_model), torch.ones(2, 7, dtype=torch.int64))
     export_module(_DeepLogits(model.deep), example, path, DEEP_INPUTS, DEEP_OUTPUTS, model.config.max_length, opset)

@@ -35,7 +35,7 @@ def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
 
     Raises:
         ReleaseError: the run is not finished or not of one piece, was not trained on permissive data alone, or its
-            guard is not INT8 or too large.
+            guard is too large.
         GuardLoadError: a file of the guard is damaged.
         OSError: ``target`` cannot be written; the older release stays.
     """
@@ -58,9 +58,9 @@ def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
     contents = read_verified(guard)
     settings = parse_settings(contents[SETTINGS], guard / SETTINGS)
     size = sum(map(len, contents.values()))
-    if settings.precision != "int8" or size > MOST_BYTES:
+    if size > MOST_BYTES:
         raise ReleaseError(
-            f"{guard} is {settings.precision} and holds {size / 1e6:.1f} MB; expected int8 and at most "
+            f"{guard} ({settings.precision}) holds {size / 1e6:.1f} MB; expected at most "
             f"{MOST_BYTES / 1e6:.0f} MB; {again}"
         )
     files = {**contents, CARD: model_card(settings, folders, manifests, size).encode()}
@@ -97,7 +97,7 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
             f"the guard was trained on {', '.join(forbidden['name'])}; expected permissive sources alone"
         )
     made = used[~used.index.isin(sources["name"])]
-    rows = pd.read_parquet(folders["06_quantize_onnx"] / "int8_scores.parquet")
+    rows = pd.read_parquet(folders["06_quantize_onnx"] / "released_scores.parquet")
     benchmarks = tables.main_results(metrics.headline(rows), accuracy=True)
     cautious = metrics.at_threshold(rows, settings.calibration.threshold_at_fpr)
     at_fpr = tables.main_results(metrics.headline(cautious), accuracy=True)
@@ -115,8 +115,8 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
     calibration = settings.calibration
     parts = [
         "# TinyGuardrail: model card",
-        "A small classifier of prompts: benign, direct injection, jailbreak or obfuscated attack. Two INT8 ONNX "
-        "graphs (every text takes the front one, those the router sends on take the deep one), "
+        "A small classifier of prompts: benign, direct injection, jailbreak or obfuscated attack. Two ONNX graphs "
+        f"({settings.precision}; every text takes the front one, those the router sends on take the deep one), "
         f"{size / 1e6:.1f} MB in all, run on a CPU without torch. Licence: Apache-2.0. Backbone: "
         "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).",
         '```python\nfrom guardlib import Guard\n\nGuard.load().scan("Ignore all previous instructions").flagged\n```',
@@ -130,7 +130,7 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         "row, near copy or decoded form of one is among them.",
         tables.to_markdown(licences),
         "## Figures",
-        f"This INT8 model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}.",
+        f"This {settings.precision} model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}.",
         tables.to_markdown(benchmarks),
         f"The same at the other operating point, `Guard.load(fpr={settings.target_fpr:g})`: fewer false alarms, more "
         "misses.",

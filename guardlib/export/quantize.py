@@ -1,8 +1,13 @@
-"""Smaller graphs: dynamic INT8, what each precision weighs, and whether anything was lost.
+"""Smaller graphs: what each precision is, what it weighs, and whether anything was lost.
 
-Weights are quantized per output channel when the graph is made, activations per tensor while it runs (ONNX Runtime's
-dynamic quantization). Embedding tables, which it would give one scale for all rows, get one per row. Outputs of a few
-channels (class logits, routing logit, expert gates) stay in float32: they weigh nothing and decide everything.
+``float16``: weights stored in half, computed in float32 (CPUs multiply halves no faster). ``int8``: weights per output
+channel, activations per tensor while the graph runs. ``int8_static``: activations with ranges fixed beforehand on
+calibration texts. ``int8_blocks``: weights and activations in blocks of 32 with a scale each, closer and slower.
+``int4``: the same with weights and tables in 4 bits. Before ``int8`` and ``int8_static``, channels of activations that
+reach far are narrowed and the weights behind them widened as much (:func:`smooth`).
+
+Embedding tables, which ONNX Runtime would give one scale for all rows, get one per row. Outputs of a few channels
+(class logits, routing logit, expert gates) and what is small stay in float32: they weigh nothing and decide much.
 """
 
 from __future__ import annotations
@@ -10,79 +15,272 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pandas as pd
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.onnx_model import ONNXModel
 
 from guardlib.export.onnx import Graphs
 from guardlib.labels import Label
 from guardlib.model.build import Guardrail
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
-from guardlib.runtime.session import GuardModel, run_windows
+from guardlib.runtime.session import GuardModel, make_session, run_windows
+from guardlib.text.reading import Reader, batches_by_length
 
-BITS = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}
+#: Precision → bits of a weight. The order is that of size, largest first.
+BITS = {"float32": 32, "float16": 16, "int8_blocks": 8, "int8": 8, "int8_static": 8, "int4": 4}
+#: Channels of an activation that are narrowed.
+OUTLIERS = 16
 _FEW_CHANNELS = 16
+_SMALL = 1 << 20  # bytes of a float32 table below which it stays as it is
+_BLOCK = 32  # weights, or activations, that share a scale
+Feeds = list[dict[str, np.ndarray]]
 
 
-def quantize_graphs(graphs: Graphs, folder: Path, reduce_range: bool = True) -> Graphs:
-    """INT8 versions of ``graphs`` in ``folder``.
+def quantize_graphs(graphs: Graphs, folder: Path, precision: str, feeds: tuple[Feeds, Feeds]) -> Graphs:
+    """``graphs`` (float32) in another precision of :data:`BITS`, in ``folder``.
 
-    ``reduce_range`` keeps weights to 7 bits: without VNNI an x86 CPU adds two 8-bit products in 16 bits and saturates.
+    Args:
+        feeds: calibration inputs of the front and of the deep graph (:func:`calibration_feeds`).
+
+    Raises:
+        ValueError: an unknown precision.
     """
+    if precision not in _QUANTIZERS:
+        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(_QUANTIZERS)}")
     folder.mkdir(parents=True, exist_ok=True)
     small = Graphs(folder / "front.onnx", folder / "deep.onnx")
-    quantize_int8(graphs.front, small.front, reduce_range)
-    quantize_int8(graphs.deep, small.deep, reduce_range)
+    for source, target, inputs in ((graphs.front, small.front, feeds[0]), (graphs.deep, small.deep, feeds[1])):
+        quantize(source, target, precision, inputs)
     return small
 
 
-def quantize_int8(source: Path, target: Path, reduce_range: bool = True) -> None:
-    """Write the dynamic INT8 version of one graph; complete or not at all."""
+def quantize(source: Path, target: Path, precision: str, feeds: Feeds | None = None) -> None:
+    """Write one float32 graph in another precision; complete or not at all. Without ``feeds`` nothing is smoothed."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet():
-        part = Path(scratch) / target.name
-        quantize_dynamic(
-            source,
-            part,
-            op_types_to_quantize=["MatMul"],  # Gemm becomes MatMul first
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_few_channel_nodes(onnx.load(source)),
-        )
+        start, part = Path(scratch) / "start.onnx", Path(scratch) / target.name
+        model = ONNXModel(onnx.load(source))
+        model.replace_gemm_with_matmul()
+        if feeds and precision in ("int8", "int8_static"):
+            onnx.save(model.model, start)
+            smooth(model.model, input_ranges(start, feeds))
+        onnx.save(model.model, start)
+        _QUANTIZERS[precision](start, part, feeds or [])
         proto = onnx.load(part)
-        quantize_tables(proto)
         del proto.graph.value_info[:]
         onnx.checker.check_model(proto)
         onnx.save(proto, part)
         os.replace(part, target)
 
 
-def _few_channel_nodes(proto: onnx.ModelProto) -> list[str]:
-    """Names of products with a constant of fewer than 16 channels."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    names = []
-    for node in proto.graph.node:
-        if node.op_type in ("MatMul", "Gemm") and min(shapes.get(node.input[1], (_FEW_CHANNELS,))) < _FEW_CHANNELS:
-            names += [node.name, f"{node.name}_MatMul"]  # the second is its name once the quantizer has split a Gemm
-    return names
+def calibration_feeds(graphs: Graphs, reader: Reader, texts: Sequence[str], tokens: int = 2048) -> tuple[Feeds, Feeds]:
+    """Inputs of the front and of the deep graph on ``texts``, batched by length."""
+    windows = reader.windows(texts)
+    front, deep = [], []
+    model = GuardModel(graphs.front, graphs.deep)
+    for rows in batches_by_length([len(window) for window in windows], tokens):
+        batch = reader.collate([windows[row] for row in rows])
+        front.append({"input_ids": batch.input_ids, "char_ids": batch.char_ids, "attention_mask": batch.attention_mask})
+        deep.append({"hidden": model.front(batch)[0], "attention_mask": batch.attention_mask})
+    return front, deep
+
+
+def input_ranges(path: Path, feeds: Feeds) -> dict[str, np.ndarray]:
+    """Largest magnitude of each channel of the input of every product with a constant: name of the input → [K]."""
+    proto = onnx.load(path)
+    names = sorted({node.input[0] for node in _products(proto)})
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    session = make_session(proto.SerializeToString())
+    ranges: dict[str, np.ndarray] = {}
+    for feed in feeds:
+        for name, values in zip(names, session.run(names, feed), strict=True):
+            found = np.abs(values).reshape(-1, values.shape[-1]).max(0, initial=0)
+            ranges[name] = np.maximum(ranges.get(name, 0), found)
+    return ranges
+
+
+def smooth(proto: onnx.ModelProto, ranges: Mapping[str, np.ndarray], rank: int = OUTLIERS) -> None:
+    """Divide the ``rank`` widest channels of a product's input, multiply the weights behind them by as much; in place.
+
+    A channel or two of a pretrained backbone reach ten times as far as the rest, and one scale for all of them leaves
+    the others a few steps. Afterwards none reaches farther than the widest of the rest. SmoothQuant (Xiao et al. 2023,
+    arXiv 2211.10438) with its α at 1 for outliers and 0 for all else, which costs the weights nothing.
+    """
+    graph = proto.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    by_input: dict[str, list[onnx.NodeProto]] = {}
+    for node in _products(proto):
+        by_input.setdefault(node.input[0], []).append(node)
+    before: dict[str, onnx.NodeProto] = {}  # output of the first product of an input → the node to put before it
+    for name, nodes in by_input.items():
+        reach = ranges[name]
+        limit = max(np.sort(reach)[-1 - min(rank, len(reach) - 1)], 1e-5)
+        factor = np.maximum(reach / limit, 1).astype(np.float32)
+        for node in nodes:
+            tensor = weights[node.input[1]]
+            values = numpy_helper.to_array(tensor) * factor[:, None]
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+            node.input[0] = f"{name}_smooth"
+        graph.initializer.append(numpy_helper.from_array(1 / factor, f"{name}_factor"))
+        before[nodes[0].output[0]] = helper.make_node("Mul", [name, f"{name}_factor"], [f"{name}_smooth"])
+    ordered = [part for node in graph.node for part in (before.get(node.output[0]), node) if part is not None]
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _to_half(source: Path, target: Path, feeds: Feeds) -> None:
+    """Large constants as float16, cast where they are used; ONNX Runtime casts weights once, when it loads."""
+    proto = onnx.load(source)
+    graph = proto.graph
+    casts, rows = [], {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < _FEW_CHANNELS**2:
+            continue
+        name = tensor.name
+        half = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        if name not in rows:
+            casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts]
+    halves = {tensor.name for tensor in graph.initializer if tensor.name.endswith("_half")}
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type == "Gather" and f"{node.input[0]}_half" in halves:  # rows are cast, not the table
+            node.input[0] += "_half"
+            output = node.output[0]
+            node.output[0] = f"{output}_half"
+            nodes.append(helper.make_node("Cast", [f"{output}_half"], [output], to=onnx.TensorProto.FLOAT))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(proto, target)
+
+
+def _to_int8(source: Path, target: Path, feeds: Feeds) -> None:
+    proto = onnx.load(source)
+    quantize_tables(proto)
+    onnx.save(proto, source)
+    # Unsigned: where a CPU has no VNNI, products with signed weights of 8 bits saturate in 16 bits.
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QUInt8,
+        nodes_to_exclude=_kept_in_float(proto),
+    )
+
+
+class _Replay(CalibrationDataReader):
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._feeds, None)
+
+
+def _to_int8_static(source: Path, target: Path, feeds: Feeds) -> None:
+    if not feeds:
+        raise ValueError("int8_static got no calibration inputs; expected at least one batch")
+    proto = onnx.load(source)
+    quantize_tables(proto)
+    onnx.save(proto, source)
+    quantize_static(
+        source,
+        target,
+        _Replay(feeds),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=_kept_in_float(proto),
+    )
+
+
+def _to_int8_blocks(source: Path, target: Path, feeds: Feeds) -> None:
+    proto = onnx.load(source)
+    quantize_tables(proto)
+    _to_blocks(proto, target, 8, ("MatMul",))
+
+
+def _to_int4(source: Path, target: Path, feeds: Feeds) -> None:
+    _to_blocks(onnx.load(source), target, 4, ("MatMul", "Gather"))
+
+
+def _to_blocks(proto: onnx.ModelProto, target: Path, bits: int, kinds: tuple[str, ...]) -> None:
+    """Products (and lookups) of ``kinds`` in blocks of 32 weights; level 4: activations in 8 bits, blocks as well."""
+    # Its import sets up logging for the whole process, which the caller undoes.
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    large = {node.name for node in _lookups(proto)}
+    small = [node.name for node in proto.graph.node if node.op_type == "Gather" and node.name not in large]
+    quantizer = MatMulNBitsQuantizer(
+        proto,
+        bits=bits,
+        block_size=_BLOCK,
+        is_symmetric=True,
+        accuracy_level=4,
+        nodes_to_exclude=_kept_in_float(proto) + small,
+        op_types_to_quantize=kinds,
+        quant_axes=(("MatMul", 0), ("Gather", 1)),
+    )
+    quantizer.process()
+    onnx.save(quantizer.model.model, target)
+
+
+_QUANTIZERS: dict[str, Callable[[Path, Path, Feeds], None]] = {
+    "float16": _to_half,
+    "int8_blocks": _to_int8_blocks,
+    "int8": _to_int8,
+    "int8_static": _to_int8_static,
+    "int4": _to_int4,
+}
+
+
+def _products(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Products with a constant that are worth quantizing: 16 channels or more either way."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer if len(tensor.dims) == 2}
+    return [
+        node
+        for node in proto.graph.node
+        if node.op_type == "MatMul"
+        and min(shapes.get(node.input[1], (0,))) >= _FEW_CHANNELS
+        and not node.input[1].startswith("embeddings.characters")
+    ]
+
+
+def _kept_in_float(proto: onnx.ModelProto) -> list[str]:
+    quantized = {node.name for node in _products(proto)}
+    return [node.name for node in proto.graph.node if node.op_type == "MatMul" and node.name not in quantized]
+
+
+def _lookups(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Lookups in float tables of a megabyte or more."""
+    large = {
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2 and 4 * np.prod(tensor.dims) >= _SMALL
+    }
+    return [node for node in proto.graph.node if node.op_type == "Gather" and node.input[0] in large]
 
 
 def quantize_tables(proto: onnx.ModelProto) -> None:
-    """Turn each embedding lookup of ``proto`` into int8 rows times a scale per row, in place."""
+    """Turn each lookup in a large table of ``proto`` into int8 rows times a scale per row, in place."""
     graph = proto.graph
-    tables = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
+    tables = {tensor.name: tensor for tensor in graph.initializer}
+    lookups = {node.output[0] for node in _lookups(proto)}
     nodes = []
     for node in graph.node:
-        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or table.data_type != onnx.TensorProto.FLOAT:
+        if node.output[0] not in lookups:
             nodes.append(node)
             continue
+        table = tables[node.input[0]]
         values = numpy_helper.to_array(table)
         scale = np.abs(values).max(axis=1, keepdims=True) / 127
         scale[scale == 0] = 1
@@ -164,11 +362,15 @@ def _compare(a: WindowScores, b: WindowScores, calibration: Calibration) -> dict
 
 
 class _quiet:
-    """Without the quantizer's advice to pre-process, which the exporter has already done."""
+    """Without the quantizers' advice to pre-process, which the exporter has already done, and their progress."""
 
     def __enter__(self) -> None:
-        self.level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)
+        root = logging.getLogger()
+        self.level, self.handlers, self.disabled = root.level, root.handlers[:], logging.root.manager.disable
+        logging.disable(logging.WARNING)
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger().setLevel(self.level)
+        root = logging.getLogger()
+        root.handlers[:] = self.handlers
+        root.setLevel(self.level)
+        logging.disable(self.disabled)

@@ -1,6 +1,6 @@
 """The guard folder: two graphs, word pieces, settings and their digests — all that the run time reads — and its price.
 
-``write_guards`` makes one folder per precision: ``guard/`` is the one to release, ``guard_<precision>/`` the other.
+``write_guards`` makes one folder per precision: ``guard/`` is the one to release, ``guard_<precision>/`` the others.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ import dataclasses
 import json
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import guardlib
 from guardlib.config import ConfigError, Profile
-from guardlib.evaluation.scores import score_rows
 from guardlib.export.onnx import Graphs, export_graphs
-from guardlib.export.quantize import compare_precisions, quantize_graphs, theory_table
+from guardlib.export.quantize import BITS, calibration_feeds, compare_precisions, quantize_graphs, theory_table
 from guardlib.fingerprint import file_digest
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.build import Guardrail
@@ -28,16 +25,24 @@ from guardlib.runtime.guard import Guard
 from guardlib.runtime.response import answer_sizes
 from guardlib.runtime.session import DEEP, DIGESTS, FILES, FORMAT, FRONT, SETTINGS, TOKENIZER, GuardSettings
 
-PRECISIONS = ("float32", "int8")
+PRECISIONS = tuple(BITS)
 
 
 def write_guards(
-    guardrail: Guardrail, profile: Profile, trained: Path, folder: Path, *, notes: str, commit: str | None = None
+    guardrail: Guardrail,
+    profile: Profile,
+    trained: Path,
+    folder: Path,
+    *,
+    texts: pd.Series,
+    notes: str,
+    commit: str | None = None,
 ) -> pd.DataFrame:
     """Export, quantize and pack ``guardrail``; also writes ``sizes.csv`` and ``sizes_theory.csv`` into ``folder``.
 
     Args:
         trained: the folder of stage 03; its ``tokenizer.json`` and the look-alikes in ``model.json`` go into the guard.
+        texts: of the validation split; a sample of them settles the ranges of activations.
         notes: where the training data came from.
         commit: git commit of the code; None: asked of git.
 
@@ -52,10 +57,17 @@ def write_guards(
         raise ConfigError(f"export.precision is {profile.export.precision!r}; expected one of {', '.join(PRECISIONS)}")
     commit = git_commit() if commit is None else commit
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("guard*"):
+        shutil.rmtree(old)
+    sample = texts.sample(min(profile.export.calibration_texts, len(texts)), random_state=profile.seed).tolist()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".graphs-") as scratch:
-        full = export_graphs(guardrail.model.cpu(), Path(scratch) / "float32", profile.export.opset)
-        small = quantize_graphs(full, Path(scratch) / "int8", profile.export.reduce_range)
-        for precision, graphs in zip(PRECISIONS, (full, small), strict=True):
+        spellings = guardrail.reader.tokenizer.spellings()
+        full = export_graphs(guardrail.model.cpu(), spellings, Path(scratch) / "float32", profile.export.opset)
+        feeds = calibration_feeds(full, guardrail.reader, sample)
+        for precision in PRECISIONS:
+            graphs = full
+            if precision != "float32":
+                graphs = quantize_graphs(full, Path(scratch) / precision, precision, feeds)
             write_guard_folder(
                 guard_folder(folder, precision, profile), guardrail, graphs, trained / "tokenizer.json",
                 profile, precision=precision, notes=notes, commit=commit,
@@ -145,58 +157,18 @@ def _sizes_on_disk(folder: Path, profile: Profile, theory: pd.DataFrame) -> pd.D
 
 
 def parity(guardrail: Guardrail, folder: Path, texts: pd.Series, profile: Profile) -> pd.DataFrame:
-    """How far the exported guards in ``folder`` are from torch on a sample of ``export.parity_texts`` texts.
+    """How far the float32 guard and the one to release are from torch on ``export.parity_texts`` texts drawn.
 
-    Writes ``parity.json``; the columns are those of :func:`guardlib.export.quantize.compare_precisions`.
+    Reads ``folder``, writes ``parity.json`` there; columns as :func:`guardlib.export.quantize.compare_precisions`.
     """
     sample = texts.drop_duplicates()
     sample = sample.sample(min(profile.export.parity_texts, len(sample)), random_state=profile.seed)
-    folders = {precision: guard_folder(folder, precision, profile) for precision in PRECISIONS}
+    shown = dict.fromkeys(("float32", profile.export.precision))
+    folders = {precision: guard_folder(folder, precision, profile) for precision in shown}
     graphs = {precision: Graphs(path / FRONT, path / DEEP) for precision, path in folders.items()}
     frame = compare_precisions(guardrail, graphs, sample.tolist())
     (folder / "parity.json").write_text(frame.to_json(orient="records", indent=1) + "\n", encoding="utf-8")
     return frame
-
-
-def score_guard(guard: Guard, benchmarks: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Score rows of a loaded guard at its default threshold; ``seconds`` is the batch time per text.
-
-    Texts above the guard's limit are cut to it.
-    """
-    started = time.perf_counter()
-    verdicts = guard.scan(benchmarks["text"].tolist(), truncate=True)
-    seconds = (time.perf_counter() - started) / max(len(benchmarks), 1)
-    probabilities = np.array([verdict.probabilities for verdict in verdicts]).reshape(-1, len(LABEL_NAMES))
-    routes = np.array([verdict.route for verdict in verdicts])
-    return score_rows(benchmarks, system, probabilities, guard.threshold, routes, seconds)
-
-
-def metric_changes(headline: pd.DataFrame, reference: str = "guard") -> pd.DataFrame:
-    """What quantization cost: for each benchmark and metric the value of both systems and the change, in points.
-
-    Args:
-        headline: rows of :func:`guardlib.evaluation.metrics.headline` for ``reference`` and one other system.
-
-    Returns:
-        ``benchmark, metric, n, before, after, change`` (after - before, in percentage points), largest change first.
-
-    Raises:
-        ValueError: not exactly two systems, ``reference`` among them.
-    """
-    systems = headline["system"].unique().tolist()
-    if len(systems) != 2 or reference not in systems:
-        raise ValueError(f"metric_changes got systems {systems}; expected {reference!r} and one other")
-    both = {name: part.set_index("benchmark") for name, part in headline.groupby("system")}
-    before, after = both.pop(reference), both.popitem()[1]
-    rows = [
-        (benchmark, metric, int(before.loc[benchmark, n]), before.loc[benchmark, metric], after.loc[benchmark, metric])
-        for benchmark in before.index.intersection(after.index, sort=False)
-        for metric, n in (("accuracy", "n"), ("tpr", "n_pos"), ("fpr", "n_neg"))
-        if before.loc[benchmark, n] > 0
-    ]
-    frame = pd.DataFrame(rows, columns=["benchmark", "metric", "n", "before", "after"])
-    frame["change"] = 100 * (frame["after"] - frame["before"])
-    return frame.sort_values("change", key=lambda change: -change.abs(), kind="stable", ignore_index=True)
 
 
 def answer_size_table(guard: Guard, texts: list[str]) -> pd.DataFrame:
@@ -204,15 +176,17 @@ def answer_size_table(guard: Guard, texts: list[str]) -> pd.DataFrame:
     return pd.DataFrame([answer_sizes(guard.scan(texts, truncate=True))])
 
 
-def headline(sizes: pd.DataFrame, parity_rows: pd.DataFrame, changes: pd.DataFrame) -> dict[str, float]:
-    """Figures for the manifest: megabytes, parity, and the largest change of a metric through INT8."""
+def headline(
+    sizes: pd.DataFrame, parity_rows: pd.DataFrame, released: str, changes: pd.DataFrame
+) -> dict[str, float | str]:
+    """Figures for the manifest: what is released, megabytes, parity, and the largest loss of a metric, in points."""
     megabytes = sizes.groupby("precision")["bytes"].sum() / 1e6
-    pairs = parity_rows.set_index(["reference", "candidate"])
-    full, small = pairs.loc[("torch", "float32")], pairs.loc[("torch", "int8")]
+    full = parity_rows.set_index(["reference", "candidate"]).loc[("torch", "float32")]
     return {
+        "released": released,
+        "released_mb": float(megabytes[released]),
         "float32_mb": float(megabytes["float32"]),
-        "int8_mb": float(megabytes["int8"]),
         "float32_max_dp": float(max(full["max_dp_fast"], full["max_dp_deep"])),
-        "int8_same_verdict": float(small["same_verdict"]),
-        "int8_largest_change_points": float(changes["change"].abs().max()) if len(changes) else 0.0,
+        "mean_loss_points": float(changes["loss"].mean()),
+        "largest_loss_points": float(changes["loss"].max()),
     }

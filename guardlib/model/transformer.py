@@ -28,8 +28,16 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x_BLD: Tensor, mask_B11L: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            return self.out(self._attend_in_graph(*self.qkv(x_BLD).chunk(3, dim=-1), mask_B11L))
         qkv = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3, B, H, L, D/H
         return self.out(attend(*qkv.unbind(0), mask_B11L).transpose(1, 2).flatten(2))
+
+    def _attend_in_graph(self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, mask_B11L: Tensor) -> Tensor:
+        """The same as one ONNX operator, which splits the heads itself; ONNX Runtime wants a row of mask per query."""
+        mask_B1LL = mask_B11L.expand(-1, -1, q_BLD.shape[1], -1)
+        heads = {"q_num_heads": self.heads, "kv_num_heads": self.heads}
+        return torch.onnx.ops.attention(q_BLD, k_BLD, v_BLD, mask_B1LL, **heads)[0]
 
 
 def attend(q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, mask_B11L: Tensor) -> Tensor:

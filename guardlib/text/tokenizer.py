@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 PAD, UNK, CLS, SEP, HIDDEN = 0, 1, 2, 3, 4
 #: New name of each special piece and the BERT piece whose pretrained row it takes.
@@ -84,6 +84,21 @@ class GuardTokenizer:
         """Whole words (two letters or more) of the vocabulary: what counts as readable (see :mod:`.views`)."""
         return frozenset(w for w in self._tokenizer.get_vocab() if len(w) > 1 and w.isalpha())
 
+    def spellings(self) -> np.ndarray:
+        """Characters of every piece, as the vocabulary has it and with a capital: int32 [2, V, C]; specials: none."""
+        vocabulary = self._tokenizer.get_vocab()
+        names = [piece.removeprefix("##") for piece in sorted(vocabulary, key=vocabulary.__getitem__)]
+        names[: len(SPECIALS)] = [""] * len(SPECIALS)
+        return np.stack([self._characters(names), self._characters([name.capitalize() for name in names])])
+
+    def _characters(self, names: Sequence[str]) -> np.ndarray:
+        """Character ids of short texts: int32 [len(names), C], as :meth:`encode` gives them."""
+        width = self.chars_per_token
+        padded = "".join(name[:width].ljust(width) for name in names).encode("utf-32-le")
+        code_points = np.frombuffer(padded, dtype=np.uint32).reshape(len(names), width)
+        inside = np.arange(width) < np.array([[len(name)] for name in names])
+        return np.where(inside, hash_characters(code_points, self.char_buckets), 0)
+
     def fingerprint(self) -> str:
         """Short hash of everything that decides how a text is cut."""
         return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:16]
@@ -91,10 +106,14 @@ class GuardTokenizer:
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """Pieces of each text, without [CLS] and [SEP]. Cost is linear in characters."""
         texts = [sanitize(text) for text in texts]
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [self._pieces(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+        return [self.pieces(text, cut) for text, cut in zip(texts, self.cut(texts), strict=True)]
 
-    def _pieces(self, text: str, encoding) -> Pieces:
+    def cut(self, texts: Sequence[str]) -> list[Encoding]:
+        """The word pieces of each text, without its characters; ``texts`` as :func:`sanitize` leaves them."""
+        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+
+    def pieces(self, text: str, encoding: Encoding) -> Pieces:
+        """The word pieces of ``text`` with their characters."""
         width = self.chars_per_token
         ids = np.asarray(encoding.ids, dtype=np.int64)
         if not len(ids):
