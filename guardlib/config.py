@@ -109,6 +109,7 @@ class EvaluationConfig:
     target_fpr: float = 0.01  # operating point fixed on validation
     latency_texts: int = 300
     latency_repeats: int = 3
+    latency_references: tuple[str, ...] = ("BERT-6", "DeBERTa-xsmall", "DeBERTa-base")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +121,7 @@ class ExportConfig:
     most_lost_points: float = 0.3  # of any headline metric, in percentage points
     calibration_texts: int = 128  # validation texts that settle the ranges of activations
     compared_rows: int = 40  # per benchmark and label, for the precisions that are not released
-    parity_texts: int = 2000
+    parity_texts: int = 400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +209,9 @@ PROFILES: dict[str, Profile] = {
             validation_rows=100,
             checkpoint_every=20,
         ),
-        evaluation=EvaluationConfig(bootstrap_samples=200, latency_texts=24, latency_repeats=1),
+        evaluation=EvaluationConfig(
+            bootstrap_samples=200, latency_texts=24, latency_repeats=1, latency_references=("BERT-6",)
+        ),
         export=ExportConfig(parity_texts=32, calibration_texts=16, compared_rows=4),
         distillation=DistillationConfig(
             teacher_vocab=1024,
@@ -240,12 +243,14 @@ PROFILES: dict[str, Profile] = {
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),
         training=TrainingConfig(epochs=3, max_train_tokens=2_000_000),
+        export=ExportConfig(parity_texts=2000),
     ),
     "paper": Profile(
         name="paper",
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=800, hard_negatives=30_000),
         model=ModelConfig(deep_layers=3, max_length=256, layer_dropout=0.1),
         training=TrainingConfig(epochs=5, tokens_per_batch=8192),
+        export=ExportConfig(parity_texts=2000),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""How long a verdict takes on a CPU: from raw string to verdict, beside a plain BERT on the same texts in the same run.
+"""How long a verdict takes on a CPU: from raw string to verdict, beside plain encoders on the same texts, same run.
 
 Systems are timed in turn on each text, so that what else the machine does hits all of them alike. Absolute times belong
 to one machine (see :func:`machine`); the ratio to the reference is what travels.
@@ -11,16 +11,18 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import pandas as pd
+from tqdm.auto import tqdm
 
-from guardlib.config import Profile
+from guardlib.config import ConfigError, Profile
 from guardlib.evaluation.timings import percentiles
 from guardlib.report.provenance import describe_machine
 from guardlib.runtime.guard import Guard
@@ -54,13 +56,16 @@ def choose_texts(benchmarks: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     return pd.DataFrame({"text_id": ids.to_numpy(), "text": rows["text"].to_numpy()})
 
 
-def measure(systems: Mapping[str, System], texts: pd.DataFrame, repeats: int = 3, seed: int = 0) -> pd.DataFrame:
+def measure(
+    systems: Mapping[str, System], texts: pd.DataFrame, repeats: int = 3, seed: int = 0, once: Collection[str] = ()
+) -> pd.DataFrame:
     """Time every system on every text, one text at a time, after a warm-up, in an order that is new in each repeat.
 
     Args:
         systems: name → system; at least one is a :class:`Guard`, whose tokenizer counts the tokens for all, so that a
             text falls into the same length bucket whoever reads it.
         texts: ``text_id, text``.
+        once: systems that take part in the first repeat only, because they are slow.
 
     Returns:
         A row per system, text and repeat: ``system, text_id, tokens, characters, route, repeat, seconds``.
@@ -79,7 +84,7 @@ def measure(systems: Mapping[str, System], texts: pd.DataFrame, repeats: int = 3
     for repeat in range(repeats):
         for index in rng.permutation(len(texts)):
             name, text = texts["text_id"].iat[index], texts["text"].iat[index]
-            for system in rng.permutation(list(systems)):
+            for system in rng.permutation([name for name in systems if repeat == 0 or name not in once]):
                 started = time.perf_counter()
                 answer = systems[system].scan(text)
                 seconds = time.perf_counter() - started
@@ -95,23 +100,6 @@ def _count_tokens(systems: Mapping[str, System], texts: list[str]) -> list[int]:
     raise ValueError(
         f"none of the systems {', '.join(systems)} is a Guard; expected one, whose tokenizer counts tokens"
     )
-
-
-def throughput(
-    systems: Mapping[str, System], texts: pd.DataFrame, batches: Sequence[int] = (1, 8, 32), at_most: int = 128
-) -> pd.DataFrame:
-    """Texts per second by batch size, over at most ``at_most`` texts: ``system, batch, texts, texts_per_second``."""
-    sample = texts["text"].iloc[:at_most].tolist()
-    rows = []
-    for batch in batches:
-        parts = [sample[start : start + batch] for start in range(0, len(sample), batch)]
-        for name, system in systems.items():
-            system.scan(parts[0])
-            started = time.perf_counter()
-            for part in parts:
-                system.scan(part)
-            rows.append((name, batch, len(sample), len(sample) / (time.perf_counter() - started)))
-    return pd.DataFrame(rows, columns=["system", "batch", "texts", "texts_per_second"])
 
 
 _COLD = """
@@ -142,13 +130,11 @@ def cold_start(folder: Path, runs: int = 3) -> dict[str, float]:
     """
     results = []
     for _ in range(runs):
-        package = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
         done = subprocess.run(
             [sys.executable, "-c", _COLD, str(folder)],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**os.environ, "PYTHONPATH": python_path()},
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -156,6 +142,12 @@ def cold_start(folder: Path, runs: int = 3) -> dict[str, float]:
         results.append(json.loads(done.stdout))
     results.sort(key=lambda result: result["total_seconds"])
     return {**results[len(results) // 2], "runs": runs}
+
+
+def python_path() -> str:
+    """``PYTHONPATH`` under which a fresh process imports this very package."""
+    package = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
 
 
 def machine() -> dict:
@@ -188,22 +180,47 @@ def write_machine(path: Path, cold: dict[str, float]) -> dict:
     return values
 
 
-def headline(timings: pd.DataFrame, cold: dict[str, float], reference: str = REFERENCE) -> dict[str, float]:
-    """Figures for the manifest: the guard's percentiles over all lengths, its speed-up, cold start and memory."""
-    table = percentiles(timings, reference)
-    row = table[(table["system"] == "guard") & (table["tokens"] == "all")].iloc[0]
+def headline(timings: pd.DataFrame, cold: dict[str, float], loads: pd.DataFrame) -> dict[str, float]:
+    """Figures for the manifest: the guard's percentiles over all lengths, its speed-ups, throughput, start and memory.
+
+    Args:
+        loads: of :func:`guardlib.evaluation.throughput.by_workers`.
+    """
+    table = percentiles(timings)
+    rows = table[table["tokens"] == "all"].set_index("system")
+    row = rows.loc["guard"]
+    others = [name for name in rows.index if name != "guard"]
     return {
         "p50_ms": float(row["p50_ms"]),
         "p95_ms": float(row["p95_ms"]),
         "p99_ms": float(row["p99_ms"]),
-        "times_faster_than_reference": float(row["speed_up"]),
+        **{f"times_faster_than_{name}": float(rows.loc[name, "p50_ms"] / row["p50_ms"]) for name in others},
+        "texts_per_second": float(loads["texts_per_second"].max()),
         "cold_start_seconds": float(cold["total_seconds"]),
         "resident_mb": cold["resident_bytes"] / 1e6,
     }
 
 
-def reference_bert(folder: Path, profile: Profile) -> System:
-    """The reference to time beside the guard (see :mod:`.reference_bert`, which needs torch and transformers)."""
-    from guardlib.evaluation.reference_bert import reference_bert as build
+def speed_ups(timings: pd.DataFrame) -> pd.DataFrame:
+    """How often faster than each other system the guard is at P50, by length: ``tokens`` and a column per system."""
+    table = percentiles(timings).pivot(index="tokens", columns="system", values="p50_ms")
+    order = [tokens for tokens in dict.fromkeys(percentiles(timings)["tokens"]) if tokens in table.index]
+    return table.drop(columns="guard").div(table["guard"], axis=0).loc[order].reset_index().rename_axis(columns=None)
 
-    return build(folder, profile)
+
+def references(profile: Profile) -> dict[str, System]:
+    """``evaluation.latency_references`` by name (see :mod:`.reference_models`, which needs torch and transformers).
+
+    Raises:
+        ConfigError: a name that is none of its shapes.
+    """
+    from guardlib.evaluation.reference_models import SHAPES, reference_model
+
+    names = profile.evaluation.latency_references
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise ConfigError(f"evaluation.latency_references has {unknown[0]!r}; expected some of {', '.join(SHAPES)}")
+    built = {}
+    for name in tqdm(names, desc="reference models", unit="model"):
+        with tempfile.TemporaryDirectory() as folder:  # hundreds of megabytes that nobody needs once they are loaded
+            built[name] = reference_model(SHAPES[name], Path(folder), profile)
+    return built

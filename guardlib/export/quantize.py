@@ -230,7 +230,8 @@ def _to_blocks(proto: onnx.ModelProto, target: Path, bits: int, kinds: tuple[str
         op_types_to_quantize=kinds,
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
-    quantizer.process()
+    with np.errstate(invalid="ignore"):  # blocks of zeros, such as the row of padding
+        quantizer.process()
     onnx.save(quantizer.model.model, target)
 
 

@@ -67,6 +67,8 @@ LOOKS: dict[str, Look] = {
     "random": Look("random", GREY, "v", (0, (4, 1.5, 1, 1.5))),
     "plain_bert": Look("plain 6-layer BERT", BLACK, "X", (0, (4, 1.5))),
     "bert_6": Look("plain 6-layer BERT", BLACK, "X", (0, (4, 1.5))),
+    "deberta_xsmall": Look("DeBERTa-v3-xsmall shape", ORANGE, "s", (0, (4, 1.5))),
+    "deberta_base": Look("DeBERTa-v3-base shape", VERMILLION, "v", (0, (1, 1))),
     "plain_backbone": Look("plain backbone", VERMILLION, "P", (0, (4, 1.5))),
     "finetuned_backbone": Look("plain backbone", VERMILLION, "P", (0, (4, 1.5))),
     "frozen_backbone": Look("frozen backbone", PURPLE, "v", (0, (4, 1.5, 1, 1.5))),

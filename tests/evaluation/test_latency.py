@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.evaluation import latency
-from guardlib.evaluation.reference_bert import LAYERS, ReferenceBert, reference_bert
+from guardlib.config import ConfigError
+from guardlib.evaluation import cost, latency, throughput
+from guardlib.evaluation.reference_models import SHAPES, ReferenceModel, Shape, reference_model
 from guardlib.runtime.guard import Guard
 from tests import tiny_guard
 
@@ -24,8 +25,8 @@ def guard(tiny) -> Guard:
 
 
 @pytest.fixture(scope="module")
-def reference(tiny, tmp_path_factory) -> ReferenceBert:
-    return reference_bert(tmp_path_factory.mktemp("reference"), tiny.profile, layers=2)  # six take three times as long
+def reference(tiny, tmp_path_factory) -> ReferenceModel:
+    return reference_model(Shape("bert", 2, 48, 4, 96), tmp_path_factory.mktemp("reference"), tiny.profile)
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +92,17 @@ def test_nothing_to_measure_is_refused(guard, texts):
 
 def test_headline(guard, texts):
     rows = latency.measure({"guard": guard, "BERT-6": Slow([0.0], 1.0)}, texts, repeats=1)
-    figures = latency.headline(rows, {"total_seconds": 1.5, "resident_bytes": 2e8})
+    loads = pd.DataFrame({"texts_per_second": [100.0, 300.0]})
+    figures = latency.headline(rows, {"total_seconds": 1.5, "resident_bytes": 2e8}, loads)
+    assert figures["texts_per_second"] == 300
+    assert figures["times_faster_than_BERT-6"] > 0
     assert figures["resident_mb"] == 200
     assert figures["p50_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
     assert all(type(value) is float for value in figures.values())
 
 
 def test_throughput(guard, reference, texts):
-    rows = latency.throughput({"guard": guard, "BERT-6": reference}, texts, batches=(1, 4))
+    rows = throughput.by_batch({"guard": guard, "BERT-6": reference}, texts, batches=(1, 4))
     assert list(zip(rows["system"], rows["batch"], strict=True)) == [
         ("guard", 1), ("BERT-6", 1), ("guard", 4), ("BERT-6", 4)
     ]  # fmt: skip
@@ -115,17 +119,81 @@ def test_the_reference_reads_texts(reference, texts):
 
 
 def test_the_reference_is_as_large_as_it_says(tiny, tmp_path_factory, reference):
-    """Layers of the guard's width, six unless told otherwise, and BERT's vocabulary, in the precision of the guard."""
+    """Layers of the width it was given and BERT's vocabulary, in the precision of the guard."""
     import onnx
 
     folder = next(path.parent for path in tmp_path_factory.getbasetemp().glob("reference*/int8.onnx"))
     graph = onnx.load(folder / "int8.onnx").graph
-    shapes = [tuple(tensor.dims) for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
-    width, ffn = tiny.profile.model.d_model, tiny.profile.model.ffn_dim
-    assert shapes.count((width, ffn)) == shapes.count((ffn, width)) == 2
-    assert LAYERS == 6
-    assert (30522, width) in shapes
+    shapes = [
+        tuple(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    ]
+    assert shapes.count((48, 96)) == shapes.count((96, 48)) == 2
+    assert (30522, 48) in shapes
     assert not (folder / "float32.onnx").exists()
+
+
+def test_a_small_deberta_reads_texts(tiny, tmp_path):
+    small = reference_model(Shape("deberta", 1, 48, 4, 96, 31_000), tmp_path, tiny.profile, threads=1)
+    assert len(small.scan(["hello", "word " * 600])) == 2
+
+
+def test_references_are_the_shapes_of_other_guards():
+    assert (SHAPES["BERT-6"].layers, SHAPES["BERT-6"].width) == (6, 384)
+    for name, width in (("DeBERTa-xsmall", 384), ("DeBERTa-base", 768)):
+        shape = SHAPES[name]
+        assert (shape.layers, shape.width, shape.ffn, shape.vocabulary) == (12, width, 4 * width, 128_100)
+
+
+def test_an_unknown_reference_is_named(tiny):
+    evaluation = dataclasses.replace(tiny.profile.evaluation, latency_references=("GPT",))
+    with pytest.raises(ConfigError, match=r"'GPT'.*BERT-6"):
+        latency.references(dataclasses.replace(tiny.profile, evaluation=evaluation))
+
+
+def test_slow_systems_take_part_once(guard, texts):
+    rows = latency.measure({"guard": guard, "slow": Slow([0.0], 1.0)}, texts, repeats=3, once=["slow"])
+    assert rows.groupby("system")["repeat"].nunique().to_dict() == {"guard": 3, "slow": 1}
+
+
+def test_speed_ups():
+    rows = pd.DataFrame({"system": ["guard", "a", "b"], "tokens": 10, "seconds": [0.001, 0.002, 0.01]})
+    table = latency.speed_ups(rows).set_index("tokens")
+    assert table.loc["all"].to_dict() == pytest.approx({"a": 2, "b": 10})
+    assert list(table.index) == ["1–16", "all"]
+
+
+def test_throughput_by_threads_and_processes(tiny, texts, monkeypatch):
+    monkeypatch.setattr(throughput, "_counts", lambda: [1, 2])
+    rows = throughput.by_workers(tiny.folder / "guard", texts, batch=4)
+    assert rows[["processes", "threads"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1]]
+    assert rows["texts"].tolist() == [len(texts), len(texts), 2 * len(texts)]
+    assert (rows["texts_per_second"] > 0).all()
+
+
+def test_a_process_that_fails_is_reported(tmp_path):
+    with pytest.raises(RuntimeError, match="does not exist"):
+        throughput._in_processes(tmp_path / "none", ["a"], 1, 1)
+
+
+def test_steps_make_up_the_whole(guard, texts):
+    table = cost.breakdown(guard, texts["text"].tolist())
+    assert table["n"].sum() == len(texts)
+    assert (table[list(cost.STEPS)] >= 0).all(axis=None)
+    assert (table["front graph"] > 0).all()
+    assert (table["whole"] > 0).all()
+
+
+def test_cost_by_length(guard, texts):
+    table = cost.by_length(guard, texts["text"].tolist(), lengths=(100, 2000), repeats=1)
+    assert table["characters"].tolist() == [100, 2000]
+    assert table["windows"].is_monotonic_increasing
+    assert table["ms_per_1000_characters"].tolist() == pytest.approx(
+        (1000 * table["milliseconds"] / table["characters"]).tolist()
+    )
+    with pytest.raises(ValueError, match="no texts"):
+        cost.by_length(guard, ["", " "])
 
 
 def test_texts_are_chosen_once_and_as_many_as_asked(tiny):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -215,6 +216,19 @@ def test_threads_get_the_same_verdicts(guard):
         assert list(pool.map(guard.scan, texts)) == serial
 
 
+def test_soak_of_a_few_texts(tiny):
+    """The real one, 8 threads and 10,000 texts each, is run by hand: benchmarks/soak.py."""
+    spec = importlib.util.spec_from_file_location("soak", ROOT / "benchmarks" / "soak.py")
+    soak = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(soak)
+    guard = Guard.load(tiny.folder / "guard", threads=1)
+    result = soak.soak(guard, list(tiny_guard.TEXTS), threads=4, texts_each=50, samples=4)
+    assert result.scans == 200
+    assert result.different == 0
+    assert len(result.resident_mb) == 4
+    assert result.growth_mb < 50
+
+
 # loading
 
 
@@ -275,6 +289,12 @@ def test_a_setting_that_is_missing_is_refused(copy):
 def test_a_setting_of_a_later_version_is_ignored(copy):
     rewrite_settings(copy, colour="blue")
     assert Guard.load(copy, threads=1).scan("hello").route in ("fast", "deep")
+
+
+def test_a_guard_of_an_older_version_loads(tiny, copy):
+    rewrite_settings(copy, version="0.0.1")
+    text = tiny_guard.TEXTS[0]
+    assert Guard.load(copy, threads=1).scan(text) == Guard.load(tiny.folder / "guard", threads=1).scan(text)
 
 
 def test_without_a_release_the_error_says_what_to_run(monkeypatch, tmp_path):
