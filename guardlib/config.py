@@ -107,6 +107,12 @@ class EvaluationConfig:
     bootstrap_samples: int = 1000
     confidence: float = 0.95
     target_fpr: float = 0.01  # operating point fixed on validation
+    baselines: tuple[str, ...] = ("rules", "tfidf", "frozen_backbone", "finetuned_backbone")
+    backbone_windows: int | None = 1  # windows of a text that plain backbones read; None: all
+    frozen_rows: int | None = 3000  # training rows of the frozen backbone's logistic regression; None: all
+    finetune_tokens: int | None = 100_000  # of the plain fine-tuned backbone; None: as many as the guard may read
+    hub_guards: tuple[str, ...] = ()  # guards of others to download and run; their published figures are shown anyway
+    leave_out_systems: tuple[str, ...] = ()  # systems that are fitted once more without each source in turn
     latency_texts: int = 300
     latency_repeats: int = 3
     latency_references: tuple[str, ...] = ("BERT-6", "DeBERTa-xsmall", "DeBERTa-base")
@@ -210,7 +216,12 @@ PROFILES: dict[str, Profile] = {
             checkpoint_every=20,
         ),
         evaluation=EvaluationConfig(
-            bootstrap_samples=200, latency_texts=24, latency_repeats=1, latency_references=("BERT-6",)
+            bootstrap_samples=200,
+            frozen_rows=120,
+            finetune_tokens=3000,
+            latency_texts=24,
+            latency_repeats=1,
+            latency_references=("BERT-6",),
         ),
         export=ExportConfig(parity_texts=32, calibration_texts=16, compared_rows=4),
         distillation=DistillationConfig(
@@ -250,6 +261,13 @@ PROFILES: dict[str, Profile] = {
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=800, hard_negatives=30_000),
         model=ModelConfig(deep_layers=3, max_length=256, layer_dropout=0.1),
         training=TrainingConfig(epochs=5, tokens_per_batch=8192),
+        evaluation=EvaluationConfig(
+            backbone_windows=None,
+            frozen_rows=None,
+            finetune_tokens=None,
+            hub_guards=("protectai_v2", "piguard", "prompt_guard_2_22m", "prompt_guard_2_86m", "deepset", "fmops"),
+            leave_out_systems=("tfidf", "frozen_backbone"),
+        ),
         export=ExportConfig(parity_texts=2000),
     ),
 }

@@ -23,7 +23,7 @@ from guardlib.data.leakage import LeakFinder
 from guardlib.data.records import SourceError
 from guardlib.data.sources import load_available
 from guardlib.data.splits import SPLITS
-from guardlib.evaluation.benchmarks import BenchmarkError, build_benchmarks
+from guardlib.evaluation.benchmarks import BenchmarkError, build_benchmarks, write_status
 from guardlib.labels import RECORD_COLUMNS
 from guardlib.paths import stage_folder
 
@@ -90,11 +90,12 @@ def verify(options: argparse.Namespace) -> int:
 def build(options: argparse.Namespace) -> int:
     """Benchmarks and all splits into a folder, as notebook 01 builds them."""
     profile = _profile(options)
-    benchmarks, _ = build_benchmarks(profile, options.data)
+    benchmarks, status = build_benchmarks(profile, options.data)
     dataset = build_dataset(profile, options.data, benchmarks)
     paths = dataset.write(options.out)
     benchmarks.to_parquet(options.out / BENCHMARK_FILE)
-    for path in [*paths, options.out / BENCHMARK_FILE]:
+    paths += [options.out / BENCHMARK_FILE, write_status(status, options.out)]
+    for path in paths:
         print(f"{path}  {path.stat().st_size:,} bytes")
     return 0
 

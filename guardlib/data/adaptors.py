@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from guardlib.data.records import SourceError, read_flag
+from guardlib.data.records import FormatError, read_flag
 from guardlib.labels import HARMFUL_REQUEST, Label
 
 ADAPTED = ("text", "label", "family", "lang")
@@ -29,10 +29,10 @@ _EMPTY_SUBSETS = frozenset({"", "all", "train", "test", "val", "none", "safe"})
 
 
 def require(frame: pd.DataFrame, *columns: str) -> None:
-    """SourceError naming the columns expected and found, unless all of ``columns`` are there."""
+    """FormatError naming the columns expected and found, unless all of ``columns`` are there."""
     if missing := [column for column in columns if column not in frame.columns]:
         found = ", ".join(map(str, frame.columns))
-        raise SourceError(f"column(s) {', '.join(missing)} missing; expected {', '.join(columns)}, found {found}")
+        raise FormatError(f"column(s) {', '.join(missing)} missing; expected {', '.join(columns)}, found {found}")
 
 
 def adapted(texts, labels, families, langs) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guardlib.data.records import SourceError
+from guardlib.data.records import FormatError, SourceError
 
 PROBE_SECONDS = 3.0
 THREE_WAYS = (
@@ -93,7 +93,7 @@ def _from_mirror(folder: Path, config: str | None, dataset_id: str) -> RawDatase
         try:
             return RawDataset(_load(str(folder), config, cache_dir=cache), "mirror", None)
         except Exception as error:  # load_dataset raises a dozen unrelated types on a damaged folder
-            raise SourceError(
+            raise FormatError(
                 f"{dataset_id}: cannot be read from the mirror {str(folder)!r} ({_one_line(error)}); copy it again"
             ) from error
 

@@ -23,6 +23,10 @@ class SourceError(ValueError):
     """A source that cannot be had or does not look as expected; the message is one line and names the next step."""
 
 
+class FormatError(SourceError):
+    """A source that is there but does not look as expected: wrong columns, missing splits, a damaged file."""
+
+
 def rng_for(seed: int, *names: str) -> np.random.Generator:
     """A generator that depends on ``seed`` and ``names`` only, so adding a source changes no other source's sample."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

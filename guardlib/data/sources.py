@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from guardlib.data.catalogue import BENCHMARK, EXCLUDED, MATERIAL, ROLES, SOURCES, TRAIN, Source
 from guardlib.data.loading import check_mirror, read_dataset
-from guardlib.data.records import SourceError, empty_records, rng_for, screen
+from guardlib.data.records import FormatError, SourceError, empty_records, rng_for, screen
 
 __all__ = [
     "BENCHMARK", "EXCLUDED", "MATERIAL", "ROLES", "SOURCES", "TRAIN",
@@ -49,7 +49,7 @@ def load_source(
         roles: splits with another role are left out.
 
     Raises:
-        SourceError: the set does not exist, cannot be had, or does not look as expected. One line.
+        SourceError: the set does not exist or cannot be had; FormatError: it does not look as expected. One line.
     """
     if name not in SOURCES:
         raise SourceError(f"source {name!r} does not exist; expected one of {', '.join(SOURCES)}")
@@ -58,7 +58,7 @@ def load_source(
         source.dataset_id, source.config, check_mirror(mirror), on_hub=source.on_hub, revision=source.revision
     )
     if missing := [split for split in source.splits if split not in raw.splits]:
-        raise SourceError(
+        raise FormatError(
             f"{source.dataset_id}: split(s) {', '.join(missing)} missing; expected {', '.join(source.splits)}, "
             f"found {', '.join(raw.splits)}"
         )
@@ -80,7 +80,7 @@ def _adapt(source: Source, raw: pd.DataFrame, split: str) -> tuple[pd.DataFrame,
     try:
         rows = source.adapt(raw, split)
     except SourceError as error:
-        raise SourceError(f"{source.dataset_id} ({split}): {error}") from error
+        raise FormatError(f"{source.dataset_id} ({split}): {error}") from error
     return screen(rows["text"], rows["label"], rows["family"], rows["lang"], source.name, split)
 
 

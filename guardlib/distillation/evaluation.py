@@ -169,5 +169,7 @@ def verdict(summary: pd.DataFrame, reference: str = "routed") -> str:
         elif row.difference_high < 0:
             lines.append(f"The routed student loses to {row.recipe}: {row.recipe} is {shown} against it.")
         else:
-            lines.append(f"No difference shown between the routed student and {row.recipe}: {shown}, n {row.seeds} seeds.")
+            lines.append(
+                f"No difference shown between the routed student and {row.recipe}: {shown}, n {row.seeds} seeds."
+            )
     return "\n".join(lines)

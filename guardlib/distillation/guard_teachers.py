@@ -84,7 +84,9 @@ class HubClassifier:
             self.model: nn.Module = AutoModelForSequenceClassification.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise PairError(f"classifier {name!r} cannot be loaded ({reason}); expected a Hub id or a folder") from error
+            raise PairError(
+                f"classifier {name!r} cannot be loaded ({reason}); expected a Hub id or a folder"
+            ) from error
         self.model.eval().requires_grad_(False)
         self.columns = class_columns(self.model.config.id2label, benign, name)
         self.features = self.model.config.hidden_size

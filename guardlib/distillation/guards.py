@@ -101,7 +101,9 @@ def train_guard(
     else:
         with Guidance(guardrail.model, teacher, frames[0]["text"], profile.distillation) as guidance:
             train(*arguments, guidance=guidance)
-    scores = score_windows(guardrail.model, guardrail.reader, frames[1]["text"].tolist(), own.evaluation.tokens_per_batch)
+    scores = score_windows(
+        guardrail.model, guardrail.reader, frames[1]["text"].tolist(), own.evaluation.tokens_per_batch
+    )
     calibration = calibrate(scores, frames[1]["label"].to_numpy(np.int64), own)
     return dataclasses.replace(guardrail, calibration=calibration)
 
@@ -123,7 +125,9 @@ def measure(
     tokens = round(_TEACHER_TOKENS * config.guard_tokens)
     ensemble = Ensemble(
         [
-            train_guard(profile, profile.model, tokens, frames, folder / f"teacher_{n}", _TEACHER_SEEDS + n, bar=bar).model
+            train_guard(
+                profile, profile.model, tokens, frames, folder / f"teacher_{n}", _TEACHER_SEEDS + n, bar=bar
+            ).model
             for n in range(TEACHERS)
         ]
     )

@@ -28,8 +28,14 @@ def layer_map(teacher_layers: int, student_layers: int, how: str = "uniform") ->
     try:
         chosen = tuple(int(part) for part in how.split(","))
     except ValueError:
-        raise PairError(f"layer map {how!r} is not known; expected {', '.join(WAYS)}, or layers such as 1,3,5") from None
-    if len(chosen) != student_layers or list(chosen) != sorted(chosen) or not 0 <= chosen[0] <= chosen[-1] < teacher_layers:
+        raise PairError(
+            f"layer map {how!r} is not known; expected {', '.join(WAYS)}, or layers such as 1,3,5"
+        ) from None
+    if (
+        len(chosen) != student_layers
+        or list(chosen) != sorted(chosen)
+        or not 0 <= chosen[0] <= chosen[-1] < teacher_layers
+    ):
         raise PairError(
             f"layer map {how!r} does not fit; expected {student_layers} layers from 0 to {teacher_layers - 1} in order"
         )

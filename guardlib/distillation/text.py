@@ -35,7 +35,9 @@ def open_text(records: pd.DataFrame) -> list[str]:
     written = ~records["source"].isin(_MADE) & records["lang"].isin(["en", ""])
     texts = records.loc[written, "text"].tolist()
     if not texts:
-        raise PairError(f"0 of {len(records)} rows are open text; expected some: run python run_all.py --only 01 --force")
+        raise PairError(
+            f"0 of {len(records)} rows are open text; expected some: run python run_all.py --only 01 --force"
+        )
     return texts
 
 
@@ -58,7 +60,11 @@ def tokenize(texts: Sequence[str], tokenizer) -> Stream:
             ids.append(np.asarray(tokens, np.int64))
             ends.append(np.asarray(offsets, np.int64).reshape(-1, 2)[:, 1] + start)
             start += len(text)
-    return Stream(np.concatenate(ids), np.concatenate(ends)) if ids else Stream(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    return (
+        Stream(np.concatenate(ids), np.concatenate(ends))
+        if ids
+        else Stream(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    )
 
 
 class Piece(NamedTuple):

@@ -95,7 +95,9 @@ class _Run:
         if not len(train) or not len(validation):
             raise PairError(f"{len(train)} training and {len(validation)} validation sequences; expected some of each")
         if recipe.taught and (teacher is None or match is None):
-            raise PairError(f"recipe {recipe.name!r} has a teacher, and none was given; expected one, or recipe 'alone'")
+            raise PairError(
+                f"recipe {recipe.name!r} has a teacher, and none was given; expected one, or recipe 'alone'"
+            )
         self.config, self.recipe, self.seed, self.train_pieces = config, recipe, seed, train
         self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
         self.device = self.accelerator.device
@@ -219,7 +221,9 @@ class _Run:
             self.log.step(row)
         if self.log and line:
             shown = ", ".join(f"{part} {row[f'raw_{part}']:.3f}→{row[f'weighted_{part}']:.3f}" for part in parts)
-            head = f"step {row['step']}/{self.total} ({row['progress']:.0%}) loss {row['loss']:.3f}, {len(parts)} parts: "
+            head = (
+                f"step {row['step']}/{self.total} ({row['progress']:.0%}) loss {row['loss']:.3f}, {len(parts)} parts: "
+            )
             self.bar.write(head + shown)
 
     @torch.no_grad()
@@ -261,7 +265,9 @@ def make_optimizer(learner: nn.Module, config: DistillationConfig) -> torch.opti
         group = groups[0.0 if parameter.ndim < 2 or "embed" in name else config.weight_decay]
         group["params"].append(parameter)
         group["names"].append(name)
-    return torch.optim.AdamW([g for g in groups.values() if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(
+        [g for g in groups.values() if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+    )
 
 
 def run_identity(student, train: Pieces, config, recipe: Recipe, teacher, seed: int) -> dict[str, str]:

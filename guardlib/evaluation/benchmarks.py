@@ -8,6 +8,7 @@ themselves are in :mod:`guardlib.evaluation.suites`; whatever they register gets
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,16 @@ import pandas as pd
 
 from guardlib.config import Profile
 from guardlib.data.corpus import corpus_benchmark_frames
-from guardlib.data.records import empty_records, fold, rng_for
-from guardlib.data.sources import BENCHMARK, SourceError, load_source
+from guardlib.data.records import FormatError, empty_records, fold, rng_for
+from guardlib.data.sources import BENCHMARK, TRAIN, SourceError, SourceResult, load_source
 from guardlib.evaluation.ranking import CLUSTER_MARK
 from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES
 
 ATTACK, BENIGN = "attack", "benign"
+CORPUS_LICENCE = "Apache-2.0 (hand-written, in this package)"
+
+
+STATUS_FILE = "benchmark_status.json"
 
 
 class BenchmarkError(ValueError):
@@ -36,25 +41,46 @@ class Context:
     profile: Profile
     mirror: Path | None
     missed: set[str] = field(default_factory=set)
-    _read: dict[str, pd.DataFrame] = field(default_factory=dict)
-    _absent: dict[str, str] = field(default_factory=dict)
+    set_aside: list[dict] = field(default_factory=list)
+    _read: dict[tuple[str, str], SourceResult | SourceError] = field(default_factory=dict)
 
-    def source(self, name: str) -> pd.DataFrame:
-        """The benchmark splits of a source as records; SourceError where it cannot be had."""
-        if name not in self._read and name not in self._absent:
+    def source(self, name: str, role: str = BENCHMARK) -> pd.DataFrame:
+        """The benchmark splits (or those of another role) of a source as records.
+
+        Raises:
+            SourceError: it cannot be had. FormatError: it does not look as expected.
+        """
+        if (name, role) not in self._read:
             try:
-                self._read[name] = load_source(name, self.mirror, seed=self.profile.seed, roles=(BENCHMARK,)).frame
+                self._read[name, role] = load_source(name, self.mirror, seed=self.profile.seed, roles=(role,))
             except SourceError as error:
-                self._absent[name] = str(error)
-        if name in self._absent:
+                self._read[name, role] = error
+        found = self._read[name, role]
+        if isinstance(found, SourceError):
             self.missed.add(name)
-            raise SourceError(self._absent[name])
-        return self._read[name].copy()
+            raise found
+        self.set_aside += found.quarantined
+        return found.frame.copy()
 
     def source_if_any(self, name: str) -> pd.DataFrame:
         """As :meth:`source`, but no rows where it cannot be had: for benchmarks that also have other material."""
+        return self._if_any(name, BENCHMARK)
+
+    def kept_back(self, name: str, rows: int) -> pd.DataFrame:
+        """``rows`` rows of a *training* source, chosen by a hash of their text; none where it cannot be had.
+
+        Benchmark rows and their near copies never enter training, so these are held out as soon as a dataset is built
+        beside the benchmark. They are new texts of a familiar kind: in-distribution.
+        """
+        frame = self._if_any(name, TRAIN)
+        chance = frame["text"].map(lambda text: group_of(f"kept back {text}"))
+        return frame.loc[chance.sort_values().index[:rows]].sort_index()
+
+    def _if_any(self, name: str, role: str) -> pd.DataFrame:
         try:
-            return self.source(name)
+            return self.source(name, role)
+        except FormatError:
+            raise
         except SourceError:
             return empty_records()
 
@@ -78,6 +104,10 @@ class Benchmark:
             row was made from, by default its text), which becomes its group. SourceError: it cannot be had.
         kinds: kinds of row it promises: "attack", "benign" or both.
         paired: every variant holds both kinds: attacks and benign text under the same transform.
+        over_defence: what kind of benign text its benign rows are; "variant": their variant says; "" : no kind of its
+            own in the over-defence table.
+        cap_share: of the profile's cap on rows; below 1 where rows are long.
+        derived: made of rows that other benchmarks have too, or a protocol out of context: in no pooled figure.
     """
 
     name: str
@@ -87,6 +117,9 @@ class Benchmark:
     build: Callable[[Context], pd.DataFrame]
     kinds: tuple[str, ...] = (ATTACK, BENIGN)
     paired: bool = False
+    over_defence: str = ""
+    cap_share: float = 1.0
+    derived: bool = False
 
 
 BENCHMARKS: dict[str, Benchmark] = {}
@@ -113,12 +146,14 @@ def build_benchmarks(
     benchmark, label and variant, and the same base texts in every variant, so that transforms stay comparable.
 
     Returns:
-        ``(rows, status)``: BENCHMARK_COLUMNS, and ``{benchmark, n, n_attack, n_benign, ran, why_not, absent_sources,
-        measures, licence, positive}``. ``ran`` is False, with the reason in ``why_not``, where a benchmark could not be
-        built; ``absent_sources`` names sources it was built without.
+        ``(rows, status)``: BENCHMARK_COLUMNS, and ``{benchmark, n, n_attack, n_benign, ran, failed, why_not,
+        absent_sources, set_aside, measures, licence, positive}``. ``ran`` is False, with the reason in ``why_not``,
+        where a benchmark could not be built: ``failed`` tells what is broken (wrong columns, rows against the contract,
+        a function that raises) from what is only absent. ``absent_sources`` names sources it was built without,
+        ``set_aside`` counts rows of its sources that could not be used.
 
     Raises:
-        ValueError: a name that is not registered. BenchmarkError: a benchmark built rows that break the contract.
+        ValueError: a name that is not registered.
     """
     unknown = [name for name in names or () if name not in BENCHMARKS]
     if unknown:
@@ -126,16 +161,34 @@ def build_benchmarks(
     context = Context(profile, mirror)
     frames, status = [], []
     for item in (BENCHMARKS[name] for name in names or BENCHMARKS):
-        context.missed = set()
+        context.missed, context.set_aside = set(), []
+        rows, why_not, failed = pd.DataFrame(columns=list(BENCHMARK_COLUMNS)), "", False
         try:
-            rows, why_not = _finish(item.build(context), item.name, profile), ""
-        except SourceError as error:
-            rows, why_not = pd.DataFrame(columns=list(BENCHMARK_COLUMNS)), str(error)
-        status.append(_status(item, rows, why_not, sorted(context.missed)))
+            rows = check_benchmarks(_finish(item.build(context), item, profile))
+        except Exception as error:  # one broken benchmark must not cost the others
+            absent = isinstance(error, SourceError) and not isinstance(error, FormatError)
+            why_not, failed = (str(error) if isinstance(error, ValueError) else repr(error)), not absent
+        status.append(_status(item, rows, why_not, failed, context))
         if len(rows):
             frames.append(rows)
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(BENCHMARK_COLUMNS))
-    return check_benchmarks(table), status
+    return (pd.concat(frames, ignore_index=True) if frames else rows), status
+
+
+def write_status(status: list[dict], folder: Path) -> Path:
+    """Write the status rows of :func:`build_benchmarks` as ``benchmark_status.json`` into ``folder``."""
+    path = folder / STATUS_FILE
+    path.write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_status(folder: Path) -> pd.DataFrame:
+    """Status rows written by :func:`write_status`; BenchmarkError where there are none."""
+    try:
+        return pd.DataFrame(json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(
+            f"{folder / STATUS_FILE} cannot be read ({error}); run: python run_all.py --only 01"
+        ) from None
 
 
 def check_benchmarks(rows: pd.DataFrame) -> pd.DataFrame:
@@ -168,26 +221,41 @@ def paired_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["benchmark"].isin(names)]
 
 
+def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of those benchmarks whose texts stand in no other, for figures over all; score or benchmark rows."""
+    names = [entry.name for entry in BENCHMARKS.values() if entry.derived]
+    return rows[~rows["benchmark"].isin(names)]
+
+
 def group_of(base: str) -> str:
     """Name of the cluster of rows made from ``base``: a hash of the folded text, the same in every benchmark."""
     return hashlib.blake2b(fold(base).encode(errors="surrogatepass"), digest_size=6).hexdigest()
 
 
 def describe() -> pd.DataFrame:
-    """What is registered: columns benchmark, measures, positive, licence, kinds, paired."""
-    facts = ("measures", "positive", "licence", "kinds", "paired")
+    """What is registered: columns benchmark, measures, positive, licence, kinds, paired, over_defence, derived."""
+    facts = ("measures", "positive", "licence", "kinds", "paired", "over_defence", "derived")
     return pd.DataFrame([{"benchmark": b.name} | {f: getattr(b, f) for f in facts} for b in BENCHMARKS.values()])
 
 
-def _finish(rows: pd.DataFrame, name: str, profile: Profile) -> pd.DataFrame:
+def _finish(rows: pd.DataFrame, item: Benchmark, profile: Profile) -> pd.DataFrame:
     """Built rows → BENCHMARK_COLUMNS: duplicates dropped, ids and groups given, capped."""
+    needed = ("text", "label", "family", "variant", "lang")
+    if missing := [column for column in needed if column not in rows.columns]:
+        raise BenchmarkError(f"{item.name} built rows without {', '.join(missing)}; expected {', '.join(needed)}")
+    if (wrong := ~rows["label"].isin(range(NUM_CLASSES))).any():
+        raise BenchmarkError(
+            f"{item.name} built a row with label {rows.loc[wrong, 'label'].iloc[0]}; expected 0 to {NUM_CLASSES - 1}"
+        )
     base = rows["base"] if "base" in rows.columns else rows["text"]
-    rows = rows.assign(benchmark=name, group=base.map(group_of), label=rows["label"].astype("int64"))
+    rows = rows.assign(benchmark=item.name, group=base.map(group_of), label=rows["label"].astype("int64"))
     rows = rows.drop_duplicates(["variant", "text"]).reset_index(drop=True)
     # Numbered before the cap, so that an example has the same id in every profile.
-    rows["example_id"] = [f"{name}/{number:05d}{CLUSTER_MARK}{group}" for number, group in enumerate(rows["group"])]
-    limit = profile.data.benchmark_rows
-    if limit is not None:
+    rows["example_id"] = [
+        f"{item.name}/{number:05d}{CLUSTER_MARK}{group}" for number, group in enumerate(rows["group"])
+    ]
+    if profile.data.benchmark_rows is not None:
+        limit = max(1, round(profile.data.benchmark_rows * item.cap_share))
         chance = rows["group"].map(lambda group: group_of(f"{profile.seed} {group}"))
         kept = (
             rows.assign(chance=chance).sort_values(["chance", "example_id"]).groupby(["label", "variant"]).head(limit)
@@ -196,7 +264,7 @@ def _finish(rows: pd.DataFrame, name: str, profile: Profile) -> pd.DataFrame:
     return rows[list(BENCHMARK_COLUMNS)].reset_index(drop=True)
 
 
-def _status(item: Benchmark, rows: pd.DataFrame, why_not: str, absent: list[str]) -> dict:
+def _status(item: Benchmark, rows: pd.DataFrame, why_not: str, failed: bool, context: Context) -> dict:
     attacks = int((rows["label"] > 0).sum())
     return {
         "benchmark": item.name,
@@ -204,8 +272,10 @@ def _status(item: Benchmark, rows: pd.DataFrame, why_not: str, absent: list[str]
         "n_attack": attacks,
         "n_benign": len(rows) - attacks,
         "ran": len(rows) > 0,
+        "failed": failed,
         "why_not": why_not or ("" if len(rows) else "its sources hold no row"),
-        "absent_sources": absent,
+        "absent_sources": sorted(context.missed),
+        "set_aside": len(context.set_aside),
         "measures": item.measures,
         "licence": item.licence,
         "positive": item.positive,

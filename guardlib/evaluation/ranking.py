@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from guardlib.evaluation.metrics import CONFIDENCE, prepared
+from guardlib.evaluation.metrics import CONFIDENCE, compare, prepared
 
 CLUSTER_MARK = "@"
 TARGET_FPRS = (0.001, 0.01, 0.05)
@@ -56,6 +56,55 @@ def ranking(
             table += [{"benchmark": benchmark, "system": system, "metric": m, **facts, **v} for m, v in values.items()]
     columns = ["benchmark", "system", "metric", "n_pos", "n_neg", "clusters", "value", "low", "high"]
     return pd.DataFrame(table, columns=columns)
+
+
+def compare_all(
+    rows: pd.DataFrame, system: str, samples: int = 1000, confidence: float = CONFIDENCE, seed: int = 0
+) -> pd.DataFrame:
+    """``system`` against every other one on the same examples, all benchmarks pooled.
+
+    Exact McNemar on the verdicts, which takes rows as independent, with Holm's correction for the number of systems;
+    and paired bootstrap over clusters, which does not, of the differences in accuracy, F1 and AUROC.
+
+    Returns:
+        columns system, other, metric ("accuracy", "f1", "auroc"), n, clusters, difference (system - other), low, high,
+        only_system_right, only_other_right, p_value, p_holm. ValueError if the systems scored different examples.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    judged = prepared(rows)
+    keys = ["benchmark", "example_id"]
+    mine = judged[judged["system"] == system].sort_values(keys, ignore_index=True)
+    rng, table = np.random.default_rng(seed), []
+    for other in judged["system"].unique():
+        if other == system:
+            continue
+        pairs = compare(rows, system, other).set_index("benchmark").loc["all"]
+        theirs = judged[judged["system"] == other].sort_values(keys, ignore_index=True)
+        cluster = clusters(mine["example_id"])
+        facts = {"system": system, "other": other, "n": len(mine), "clusters": int(cluster.max()) + 1}
+        facts |= {name: int(pairs[name]) for name in ("only_system_right", "only_other_right")}
+        for metric, value in bootstrap(_differences(mine, theirs), cluster, samples, confidence, rng).items():
+            value["difference"] = value.pop("value")
+            table.append({**facts, "metric": metric, **value, "p_value": pairs["p_value"]})
+    columns = ["system", "other", "metric", "n", "clusters", "difference", "low", "high"]
+    columns += ["only_system_right", "only_other_right", "p_value"]
+    table = pd.DataFrame(table, columns=columns)
+    tests = table.drop_duplicates("other")
+    corrected = multipletests(tests["p_value"], method="holm")[1] if len(tests) else []
+    return table.assign(p_holm=table["other"].map(dict(zip(tests["other"], corrected, strict=True))))
+
+
+def _differences(mine: pd.DataFrame, theirs: pd.DataFrame) -> Callable[[np.ndarray], dict[str, float]]:
+    """Differences in accuracy, F1 and AUROC as a function of row weights; both hold the same examples in order."""
+    sides = [(_measures(part, ()), (part["flagged"] == part["positive"]).to_numpy(float)) for part in (mine, theirs)]
+
+    def differences(weights: np.ndarray) -> dict[str, float]:
+        (a, right_a), (b, right_b) = ((measures(weights), right) for measures, right in sides)
+        accuracy = float((weights * (right_a - right_b)).sum() / weights.sum())
+        return {"accuracy": accuracy} | {name: a[name] - b[name] for name in ("f1", "auroc")}
+
+    return differences
 
 
 def bootstrap(

@@ -106,6 +106,36 @@ def detection_per_attack(frame: pd.DataFrame) -> Figure:
     return fig
 
 
+@figure("system", "variant", "n_pos", "tpr", "n_neg", "fpr", artifact="05_benchmarks/scores.parquet")
+def transform_heatmap(frame: pd.DataFrame) -> Figure:
+    """Attacks caught by each system under each transform, and beside it benign text flagged under the same transform.
+
+    Args:
+        frame: as ``metrics.matched_detection`` gives it, one row per transform and system: variant, system, tpr, fpr
+            (fractions), n_pos, n_neg; optional benchmark, which tells transforms of the same name apart.
+    """
+    check_fractions("transform_heatmap", frame, ("tpr", "fpr"))
+    frame = frame.assign(row=row_names(frame, "variant", "benchmark"))
+    rows, systems = ordered(frame["row"]), ordered(frame["system"])
+    fig, ((left, right),) = new_figure(min(1.1 + 0.19 * max(len(rows), 4), 8.4), 1, 2, sharey=True)
+    panels = ((left, "tpr", "Blues", "attacks caught (TPR, %)"), (right, "fpr", "Oranges", "benign flagged (FPR, %)"))
+    for ax, measure, colours, title in panels:
+        table = frame.pivot(index="row", columns="system", values=measure).loc[rows, systems].to_numpy(dtype=float)
+        ax.imshow(np.nan_to_num(table), cmap=colours, vmin=0, vmax=1, aspect="auto")
+        for i, j in np.ndindex(table.shape):
+            text = "–" if np.isnan(table[i, j]) else f"{100 * table[i, j]:.0f}"
+            ax.text(j, i, text, ha="center", va="center", size=6, color="white" if table[i, j] > 0.6 else "#222222")
+        names = [look.label for look in looks(systems).values()]
+        ax.set_xticks(range(len(systems)), names, rotation=45, ha="right", rotation_mode="anchor", size=7)
+        ax.set_xlabel(title)
+        _bare(ax)
+    sizes = frame.groupby("row")[["n_pos", "n_neg"]].max()
+    labels = [f"{shortened(row, 24)} ({sizes.n_pos[row]:,.0f} / {sizes.n_neg[row]:,.0f})" for row in rows]
+    left.set_yticks(range(len(rows)), labels, size=6.5)
+    left.set_ylabel("transform (n attacks / n benign)")
+    return fig
+
+
 @figure("benchmark", "rate", "low", "high", "n", artifact="05_benchmarks/benchmark_summary.csv")
 def over_defence(frame: pd.DataFrame, target: float | None = None) -> Figure:
     """False-positive rate on each set of benign texts, with its interval.

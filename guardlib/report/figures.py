@@ -19,6 +19,7 @@ from guardlib.report.evaluation_figures import (
     routing_by_label,
     routing_curve,
     score_distribution,
+    transform_heatmap,
 )
 from guardlib.report.latency_figures import latency_by_length, latency_distribution
 from guardlib.report.registry import FIGURES, FigureSpec, save_figure
@@ -46,4 +47,5 @@ __all__ = [
     "score_distribution",
     "student_capacity",
     "training_curves",
+    "transform_heatmap",
 ]

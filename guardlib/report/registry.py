@@ -25,7 +25,20 @@ from guardlib.report.style import FOOTER_HEIGHT, freeze, paper_style
 
 PROVENANCE_KEYS = ("run_id", "commit", "profile", "data_hash", "data")
 _TEXT_COLUMNS = frozenset(
-    {"system", "label", "predicted", "source", "benchmark", "variant", "family", "policy", "measure", "metric"}
+    {
+        "system",
+        "label",
+        "predicted",
+        "source",
+        "benchmark",
+        "variant",
+        "family",
+        "policy",
+        "measure",
+        "metric",
+        "kind",
+        "formula",
+    }
 )
 
 

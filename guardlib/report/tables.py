@@ -84,6 +84,33 @@ def main_results(headline: pd.DataFrame, systems: list[str] | None = None, accur
     return pd.DataFrame(rows)
 
 
+def rates_by(frame: pd.DataFrame, *by: str, n: str = "n") -> pd.DataFrame:
+    """Rates (%) with their intervals, a row per distinct ``by`` and a column per system, in order of appearance.
+
+    Args:
+        frame: columns ``by``, system, rate (or value), low, high (fractions) and ``n``, the number of rows behind it.
+
+    Returns:
+        Columns ``by`` (readable), n and one per system. Where systems saw different rows, n is their range.
+
+    Raises:
+        ValueError: columns that are missing, percentages in place of fractions, the same rate twice.
+    """
+    frame = frame.rename(columns={"value": "rate"})
+    frame = check_frame("rates_by", frame, (*by, "system", n), "05_benchmarks/benchmark_results.json")
+    check_fractions("rates_by", frame, ("rate", "low", "high"))
+    if (twice := frame.duplicated([*by, "system"])).any():
+        raise ValueError(f"rates_by: {frame.loc[twice, [*by, 'system']].iloc[0].tolist()} has two rates; expected one")
+    names = {name: look.label for name, look in looks(ordered(frame["system"])).items()}
+    rows = []
+    for key, part in frame.groupby(list(by), sort=False):
+        cells = {names[row.system]: rate(row.rate, row.low, row.high) for row in part.itertuples()}
+        low, high = int(part[n].min()), int(part[n].max())
+        size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        rows.append(dict(zip(map(readable, by), map(readable, key), strict=True)) | {"n": size} | cells)
+    return pd.DataFrame(rows).fillna(DASH)
+
+
 def latency_table(latency: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
     """Table 2: P50, P95 and P99 in milliseconds per system and length bucket, and how often faster than ``reference``.
 

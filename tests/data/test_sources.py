@@ -177,7 +177,7 @@ def test_the_mirror_is_read_whole():
     before = sorted(path.stat().st_mtime_ns for path in mirror.rglob("*"))
     results, status = load_available(mirror, progress=False)
     unused = {row["name"] for row in status if not row["used"]}
-    assert unused <= {"wildguardmix", "toxic_chat"}
+    assert unused <= {"wildguardmix", "wildguard_test", "toxic_chat"}
     assert len(results["notinject"].frame) == 339
     assert len(results["deepset"].role(BENCHMARK)) == 116
     assert sum(len(result.frame) for result in results.values()) > 60_000

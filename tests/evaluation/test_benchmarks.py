@@ -16,20 +16,33 @@ from guardlib.evaluation.benchmarks import (
     ATTACK,
     BENCHMARKS,
     BENIGN,
+    Benchmark,
     BenchmarkError,
     benchmark,
     build_benchmarks,
     check_benchmarks,
     describe,
     group_of,
+    pooled_rows,
+    read_status,
+    write_status,
 )
+from guardlib.evaluation.suites.hidden import attacks_of, variant_of
+from guardlib.evaluation.suites.long_documents import _TOKEN, DOCUMENTS
+from guardlib.evaluation.suites.pint import COMPOSITION
+from guardlib.evaluation.suites.robustness import AS_WRITTEN, CHANGES
 from guardlib.labels import BENCHMARK_COLUMNS, HARMFUL_REQUEST, Label
-
-from .rows import benchmark_rows
+from tests.data.mirrors import add_dataset, github_rows
+from tests.evaluation.rows import benchmark_rows
 
 MIRROR = os.environ.get("GUARDLIB_DATA")
-WITHOUT_MIRROR = ("flipattack", "transforms", "corpus_heldout", "corpus_multilingual")
-TRANSFORM_OF = {"FWO": "flip_fwo", "FCW": "flip_fcw", "FCS": "flip_fcs"}
+WITHOUT_MIRROR = {
+    "corpus_heldout", "corpus_multilingual", "flipattack", "transforms", "over_defence", "long_documents", "robustness",
+    "pint_proxy",
+}  # fmt: skip
+GATED_OR_SUPPLIED = {"wildguard_test", "toxic_chat", "pint", "guardset_x"}
+ATTACK_OF = {variant_of(name): name for name in ATTACKS}
+CHAMELEON = {"codechameleon"} if attacks_of("CodeChameleon") else set()
 
 
 def _offline_build(profile):
@@ -77,13 +90,13 @@ def test_rows_keep_the_contract(built, name):
 def test_transforms_have_matched_benign_text(built, name):
     rows = _rows(built, name)
     for variant, part in rows.groupby("variant"):
-        attack = ATTACKS[TRANSFORM_OF.get(variant, variant)]
+        attack = ATTACKS[ATTACK_OF[variant]]
         assert set(part["label"]) == {Label.BENIGN, int(attack.label)}
         assert (part["label"] == 0).mean() > 0.25, "enough benign text to measure a false-positive rate"
         if attack.inverse and attack.domain.startswith("every str"):
             restored = [group_of(attack.inverse(text)) for text in part["text"]]
             assert (part["group"] == restored).mean() > 0.95, "undoing the transform gives the base text back"
-    bases = rows.groupby("variant")["group"].apply(set)
+    bases = rows[~rows["variant"].str.contains("wrapped")].groupby("variant")["group"].apply(set)
     everything = set.union(*bases)  # some transforms leave text without Latin letters as it is, which drops out
     assert all(len(texts) > 0.6 * len(everything) for texts in bases), "the same texts under every transform"
     assert (rows.groupby("group")["label"].nunique() == 1).all(), "a text is an attack in all variants or in none"
@@ -104,14 +117,16 @@ def test_every_benchmark_has_a_status(built):
     assert [row["benchmark"] for row in status] == list(BENCHMARKS)
     for row in status:
         assert row["ran"] == (row["n"] > 0) == (not row["why_not"])
+        assert not row["failed"], row["why_not"]
         assert row["n"] == (rows["benchmark"] == row["benchmark"]).sum() == row["n_attack"] + row["n_benign"]
     if MIRROR:
-        assert all(row["ran"] for row in status), [row["why_not"] for row in status]
+        not_run = {row["benchmark"] for row in status if not row["ran"]}
+        assert not_run <= GATED_OR_SUPPLIED | ({"codechameleon"} - CHAMELEON)
 
 
 def test_without_a_mirror_the_corpus_is_used_and_the_rest_is_explained(corpus_only):
     status = {row["benchmark"]: row for row in corpus_only[1]}
-    assert tuple(name for name, row in status.items() if row["ran"]) == WITHOUT_MIRROR
+    assert {name for name, row in status.items() if row["ran"]} == WITHOUT_MIRROR | CHAMELEON
     assert "leolee99/NotInject: no mirror given" in status["notinject"]["why_not"]
     assert status["flipattack"]["absent_sources"] == ["advbench", "deepset", "jbb_behaviors"]
     assert status["corpus_heldout"]["absent_sources"] == []
@@ -121,6 +136,7 @@ def test_cap_is_per_benchmark_label_and_variant(corpus_only):
     limit = get_profile("smoke").data.benchmark_rows
     sizes = corpus_only[0].groupby(["benchmark", "label", "variant"]).size()
     assert sizes.max() == limit
+    assert sizes["long_documents"].max() <= 0.1 * limit
     full, _ = _offline_build(get_profile("laptop"))
     merged = corpus_only[0].merge(full, on=["benchmark", "example_id"], suffixes=("", "_full"))
     assert len(merged) == len(corpus_only[0]), "an example keeps its id in every profile"
@@ -143,6 +159,96 @@ def test_plain_harmful_requests_are_marked(built):
     rows = _rows(built, "jbb_behaviors_harmful")
     assert set(rows["family"]) == {HARMFUL_REQUEST}
     assert (built[0].loc[built[0]["benchmark"] != "jbb_behaviors_harmful", "family"] != HARMFUL_REQUEST).all()
+
+
+def test_long_documents_have_the_length_they_say(built):
+    rows = _rows(built, "long_documents")
+    for variant, part in rows.groupby("variant"):
+        length = int(variant.split(" ")[0].replace(",", ""))
+        sizes = part["text"].map(lambda text: len(_TOKEN.findall(text)))
+        assert sizes.between(length, length + 400).all()
+        assert len(part) == 4 * DOCUMENTS[length]
+    attacks = rows[rows["label"] > 0].groupby("group")["family"].apply(set)
+    assert all(places == {"start", "middle", "end"} for places in attacks)
+    assert (rows[rows["label"] == 0].groupby("group").size() == 1).all(), "and the same document with a request"
+
+
+def test_robustness_changes_only_how_a_text_is_typed(built):
+    rows = _rows(built, "robustness")
+    assert set(rows["variant"]) == set(CHANGES)
+    plain = rows[rows["variant"] == AS_WRITTEN]
+    assert plain.groupby("label").size().sum() == plain["group"].nunique()
+    assert set(rows["group"]) == set(plain["group"]), "every changed text has its original"
+    letters = rows.assign(bare=rows["text"].str.casefold().str.replace(r"[\W_]+", "", regex=True))
+    same = letters.groupby("group")["bare"].agg(lambda texts: (texts == texts.iloc[0]).mean())
+    assert same.mean() > 0.98, "letters stay (but for title case of a few scripts)"
+
+
+def test_the_proxy_has_the_composition_of_pint_and_says_that_it_is_none(built):
+    rows = _rows(built, "pint_proxy")
+    assert set(rows["variant"]) <= set(COMPOSITION), "without deepset there are no public injections"
+    assert ((rows["label"] > 0) == rows["variant"].isin(list(COMPOSITION)[:3])).all()
+    assert "not PINT" in BENCHMARKS["pint_proxy"].measures
+    if MIRROR:
+        assert set(rows["variant"]) == set(COMPOSITION)
+        share = 100 * rows["variant"].value_counts(normalize=True)
+        assert all(abs(share[name] - wanted) < 2 for name, wanted in COMPOSITION.items())
+
+
+def test_derived_rows_are_in_no_pooled_figure(built):
+    pooled = set(pooled_rows(built[0])["benchmark"])
+    assert "flipattack" in pooled
+    assert not pooled & {"pint_proxy", "robustness", "over_defence", "bipia_bare"}
+
+
+def test_a_broken_benchmark_is_named_and_the_others_go_on(monkeypatch, tmp_path):
+    def register(name, build):
+        monkeypatch.setitem(BENCHMARKS, name, Benchmark(name, "x.", "x", "x", build))
+
+    heldout = BENCHMARKS["corpus_heldout"].build
+    register("raises", lambda context: 1 / 0)
+    register("no_label", lambda context: heldout(context).drop(columns="label"))
+    register("nan_label", lambda context: heldout(context).assign(label=float("nan")))
+    register("empty_text", lambda context: heldout(context).assign(text=" "))
+    names = ["raises", "no_label", "nan_label", "empty_text", "corpus_heldout"]
+    rows, status = build_benchmarks(get_profile("smoke"), None, names)
+    assert set(rows["benchmark"]) == {"corpus_heldout"}
+    write_status(status, tmp_path)
+    found = read_status(tmp_path).set_index("benchmark")
+    assert found["failed"].to_dict() == {name: name != "corpus_heldout" for name in names}
+    why = found["why_not"]
+    assert "ZeroDivisionError" in why["raises"]
+    assert "built rows without label" in why["no_label"]
+    assert "label nan" in why["nan_label"]
+    assert "is empty" in why["empty_text"]
+    with pytest.raises(BenchmarkError, match=r"benchmark_status\.json cannot be read"):
+        read_status(tmp_path / "nowhere")
+
+
+def test_a_source_with_wrong_columns_is_broken_and_an_absent_one_is_not(tmp_path):
+    add_dataset(
+        tmp_path,
+        "leolee99/NotInject",
+        {f"NotInject_{n}": github_rows(("a", 0, "benign", "")) for n in ("one", "two", "three")},
+    )
+    _, status = build_benchmarks(get_profile("smoke"), tmp_path, ["notinject", "jbb_artifacts"])
+    assert [row["failed"] for row in status] == [True, False]
+    assert "column(s) prompt, word_list missing" in status[0]["why_not"]
+    assert "not in the mirror" in status[1]["why_not"]
+
+
+def test_supplied_files_are_read_and_checked(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "README.md").write_text("")
+    (tmp_path / "lakera").mkdir()
+    (tmp_path / "lakera" / "pint-benchmark.yaml").write_text(
+        '- {text: "Hello", category: chat, label: false}\n- {text: "Ignore it", category: jailbreak, label: true}\n'
+    )
+    (tmp_path / "guardset-x.csv").write_text("text,label\nhello,0\nhello again,\n")
+    rows, status = build_benchmarks(get_profile("smoke"), tmp_path, ["pint", "guardset_x"])
+    assert rows[["variant", "label"]].to_numpy().tolist() == [["chat", 0], ["jailbreak", 1]]
+    assert status[1]["failed"]
+    assert "row 1: label is missing" in status[1]["why_not"]
 
 
 @pytest.mark.skipif(not MIRROR, reason="GUARDLIB_DATA names no mirror")

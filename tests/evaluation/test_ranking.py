@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
-from guardlib.evaluation.ranking import _measures, clusters, ranking
+from guardlib.evaluation.metrics import compare
+from guardlib.evaluation.ranking import _measures, clusters, compare_all, ranking
 
 from .rows import scored, scores_and_labels
 
@@ -77,3 +78,35 @@ def test_benchmarks_of_one_kind_are_left_out():
 
 def test_cluster_is_what_follows_the_mark():
     assert clusters(pd.Series(["x/1@a", "x/2@b", "y/9@a", "plain", "other"])).tolist() == [0, 1, 0, 2, 3]
+
+
+def test_comparison_with_every_system():
+    rows = scored(n=200, systems=("one", "two", "three"))
+    table = compare_all(rows, "two", samples=200)
+    assert table.groupby("other")["metric"].apply(list).to_dict() == {
+        "one": ["accuracy", "f1", "auroc"],
+        "three": ["accuracy", "f1", "auroc"],
+    }
+    assert ((table.low < table.difference) & (table.difference < table.high)).all()
+    line = table.set_index(["other", "metric"]).loc[("one", "auroc")]
+    parts = {name: rows[rows.system == name] for name in ("one", "two")}
+    one, two = (roc_auc_score(parts[name].label > 0, parts[name].score) for name in ("one", "two"))
+    assert line.difference == pytest.approx(two - one)
+    plain = compare(rows, "two", "one").set_index("benchmark").loc["all"]
+    assert table.set_index(["other", "metric"]).loc[("one", "accuracy"), "difference"] == pytest.approx(
+        plain.difference
+    )
+    assert line.p_value == plain.p_value
+    tests = table.drop_duplicates("other").sort_values("p_value")
+    assert tests["p_holm"].tolist() == pytest.approx(
+        [min(2 * tests["p_value"].iloc[0], 1), max(2 * tests["p_value"].iloc[0], tests["p_value"].iloc[1])]
+    )
+
+
+def test_a_paired_interval_is_narrower_than_two_apart():
+    """Systems that err on the same rows: pairing takes what they share out of the difference."""
+    rows = scored(n=150, systems=("one",))
+    other = rows.assign(system="two", score=(rows.score + 0.02).clip(0, 1))
+    paired = compare_all(pd.concat([rows, other]), "one", samples=200).set_index("metric").loc["auroc"]
+    alone = ranking(rows, samples=200).query("metric == 'auroc' and benchmark == 'all'").iloc[0]
+    assert paired.high - paired.low < 0.3 * (alone.high - alone.low)

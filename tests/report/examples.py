@@ -194,6 +194,7 @@ FRAMES = {
     "data_composition": records,
     "confusion_matrix": score_rows,
     "detection_per_attack": detection,
+    "transform_heatmap": detection,
     "over_defence": benign_sets,
     "routing_curve": routing,
     "routing_by_label": routing_by_label,

@@ -57,6 +57,12 @@ EDGE_CASES = {
         examples.detection().assign(tpr=0.0, tpr_low=0.0, fpr=1.0, fpr_high=1.0),
         {},
     ),
+    "many_transforms": (
+        "transform_heatmap",
+        examples.detection((*SYSTEMS, "frozen_backbone", "rules"), tuple(f"transform_{n}" for n in range(38))),
+        {},
+    ),
+    "long_heatmap": ("transform_heatmap", examples.detection(variants=(LONG, "b")), {}),
     "many_systems_over": ("over_defence", examples.benign_sets(SYSTEMS), {"target": 0.01}),
     "long_set": ("over_defence", examples.benign_sets().assign(benchmark=LONG, variant=list("abcdefg")), {}),
     "no_mistake": ("over_defence", examples.benign_sets().assign(rate=0.0, low=0.0, high=0.011), {}),
@@ -260,6 +266,7 @@ def test_incomplete_rows_are_left_out():
         ("training_curves", "val_accuracy_fast"),
         ("routing_over_epochs", "deep_share"),
         ("detection_per_attack", "fpr"),
+        ("transform_heatmap", "tpr"),
         ("over_defence", "rate"),
         ("routing_curve", "accuracy"),
         ("routing_by_label", "high"),
@@ -305,6 +312,9 @@ def test_the_numbers_drawn_are_the_numbers_given():
     sets = examples.benign_sets().assign(benchmark=["a", "b", "b", "c", "d", "e", "f"], variant=["", "x", "y", *"pqrs"])
     labels = [label.get_text() for label in figures.over_defence(sets).axes[0].get_yticklabels()]
     assert labels[:4] == ["a (n 339)", "b, x (n 339)", "b, y (n 339)", "c (n 339)"]
+
+    heat = figures.transform_heatmap(examples.detection(variants=("a",)).assign(tpr=0.456, fpr=0.03))
+    assert [ax.texts[0].get_text() for ax in heat.axes] == ["46", "3"]
 
     bins = pd.DataFrame({"score": [0.1, 0.8], "rate": [0.2, 0.7], "low": [0.1, 0.6], "high": [0.3, 0.8], "n": [30, 10]})
     legend = figures.reliability(bins).legends[0].get_texts()

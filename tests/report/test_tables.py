@@ -34,7 +34,17 @@ def sizes() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["precision", "file", "bytes"])
 
 
+def rate_rows() -> pd.DataFrame:
+    rows = [
+        ("role-play", "guard", 90, 0.1, 0.05, 0.18),
+        ("role-play", "tfidf", 80, 0.2, 0.1, 0.3),
+        ("x_y", "guard", 5, 0, 0, 0.4),
+    ]
+    return pd.DataFrame(rows, columns=["kind", "system", "n", "rate", "low", "high"])
+
+
 PRINTED = {
+    "rates_by": tables.rates_by(rate_rows(), "kind"),
     "main_results": tables.main_results(headline()),
     "latency_table": tables.latency_table(examples.latency(), "plain_bert"),
     "sizes_and_routing": tables.sizes_and_routing(sizes(), examples.routing_by_label()),
@@ -69,6 +79,19 @@ def test_main_results_shows_n_per_cell_where_systems_differ():
         "92.3 [89.1, 94.8] (n 60)",
         "50.0 [38.0, 62.0] (n 59)",
     ]
+
+
+def test_rates_by_has_a_column_per_system():
+    table = PRINTED["rates_by"]
+    assert table.columns.tolist() == ["kind", "n", "guard", "TF-IDF"]
+    assert table.values.tolist() == [
+        ["role-play", "80 to 90", "10.0 [5.0, 18.0]", "20.0 [10.0, 30.0]"],
+        ["x y", "5", "0.0 [0.0, 40.0]", "–"],
+    ]
+    with pytest.raises(ValueError, match=r"\['role-play', 'guard'\] has two rates"):
+        tables.rates_by(pd.concat([rate_rows(), rate_rows()]), "kind")
+    with pytest.raises(ValueError, match="not a percentage"):
+        tables.rates_by(rate_rows().assign(rate=50), "kind")
 
 
 def test_latency_table():

@@ -1,7 +1,4 @@
-"""The benchmarks themselves: one registered function each (see :mod:`guardlib.evaluation.benchmarks`).
-
-A new one is a function that returns text, label, family, variant, lang and, where rows share an origin, ``base``.
-"""
+"""Published sets as their authors meant them to be read, and the held-out part of the built-in corpus."""
 
 from __future__ import annotations
 
@@ -9,11 +6,8 @@ import re
 
 import pandas as pd
 
-from guardlib.data import attacks
-from guardlib.evaluation.benchmarks import ATTACK, BENIGN, Context, benchmark
+from guardlib.evaluation.benchmarks import ATTACK, BENIGN, CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import HARMFUL_REQUEST, Label
-
-CORPUS_LICENCE = "Apache-2.0 (hand-written, in this package)"
 
 
 @benchmark(
@@ -22,6 +16,7 @@ CORPUS_LICENCE = "Apache-2.0 (hand-written, in this package)"
     licence="MIT",
     positive="nothing: every row is benign, so accuracy is 1 - false-positive rate",
     kinds=(BENIGN,),
+    over_defence="trigger words (NotInject)",
 )
 def notinject(context: Context) -> pd.DataFrame:
     rows = context.source("notinject")
@@ -33,6 +28,7 @@ def notinject(context: Context) -> pd.DataFrame:
     measures="Direct injections among ordinary requests, English and German; the official test split.",
     licence="Apache-2.0",
     positive="label 1 of the set: the prompt tries to change what the model was told",
+    over_defence="ordinary (deepset)",
 )
 def deepset_test(context: Context) -> pd.DataFrame:
     return context.source("deepset").assign(variant="")
@@ -44,6 +40,7 @@ def deepset_test(context: Context) -> pd.DataFrame:
     licence="MIT",
     positive="nothing: every row is benign",
     kinds=(BENIGN,),
+    over_defence="sensitive topics (JailbreakBench)",
 )
 def jbb_behaviors_benign(context: Context) -> pd.DataFrame:
     rows = context.source("jbb_behaviors")
@@ -93,6 +90,7 @@ def jbb_artifacts(context: Context) -> pd.DataFrame:
     "and the same documents without them.",
     licence="CC BY-SA 4.0 (tables, code), MIT (e-mails)",
     positive="a document that holds an instruction to its reader",
+    over_defence="documents (BIPIA)",
 )
 def bipia(context: Context) -> pd.DataFrame:
     """Rows composed on the same document, and the document alone, share a group."""
@@ -106,6 +104,18 @@ def bipia(context: Context) -> pd.DataFrame:
         base=_closest_documents(composed["text"], plain),
     )
     return pd.concat([composed, documents.assign(variant="untouched", base=plain)], ignore_index=True)
+
+
+@benchmark(
+    "bipia_bare",
+    measures="PIGuard's protocol for BIPIA: the instruction alone, without its document. Read alone many are harmless.",
+    licence="MIT",
+    positive="every row, though out of context nobody is attacked",
+    kinds=(ATTACK,),
+    derived=True,
+)
+def bipia_bare(context: Context) -> pd.DataFrame:
+    return context.source("bipia_attack_strings").assign(variant="bare")
 
 
 def _closest_documents(texts: pd.Series, documents: list[str]) -> list[str]:
@@ -130,83 +140,26 @@ def _shared_beginning(a: str, b: str) -> int:
     return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _bases(context: Context) -> pd.DataFrame:
-    """Texts to hide, none of them in training: harmful goals (label 1) and benign text (label 0), with their family."""
-    goals, deepset = context.corpus("goals"), context.source_if_any("deepset")
-    behaviors = context.source_if_any("jbb_behaviors")
-    parts = {
-        "advbench_goal": context.source_if_any("advbench"),
-        "corpus_goal": goals[goals["family"] == HARMFUL_REQUEST],
-        "jbb_benign": behaviors[behaviors["split"] == "benign"],
-        "deepset_benign": deepset[deepset["label"] == Label.BENIGN],
-        "corpus_benign": context.corpus("benign"),
-        "corpus_hard_negative": context.corpus("hard_negatives"),
-    }
-    rows = pd.concat([part.assign(family=family) for family, part in parts.items() if len(part)], ignore_index=True)
-    attack = rows["family"].isin(["advbench_goal", "corpus_goal"])
-    return rows.assign(label=attack.astype("int64")).drop_duplicates("text")
-
-
-def _transformed(context: Context, variants: dict[str, str], at_most: int | None = None) -> pd.DataFrame:
-    """Every base text under every transform (variant → attack name); texts that one leaves as they are drop out.
-
-    ``at_most``: base texts per label, the same ones under each transform.
-    """
-    bases = _bases(context)
-    if at_most is not None:
-        rng = context.rng("transforms", "bases")
-        parts = [part.iloc[rng.permutation(len(part))[:at_most]] for _, part in bases.groupby("label")]
-        bases = pd.concat(parts, ignore_index=True)
-    frames = []
-    for variant, name in variants.items():
-        # A generator per text: no row depends on which other texts could be had.
-        texts = [attacks.apply(name, text, context.rng(name, text), held_out=True) for text in bases["text"]]
-        label = bases["label"] * int(attacks.ATTACKS[name].label)
-        frame = bases.assign(base=bases["text"], text=texts, variant=variant, label=label)
-        frames.append(frame[frame["text"] != frame["base"]])
-    return pd.concat(frames, ignore_index=True)
-
-
-_TRANSFORMED = 150  # base texts per label and transform: there are many transforms
-_WRAPPED = 60  # likewise: these prompts are long
-HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
-HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
+@benchmark(
+    "wildguard_test",
+    measures="WildGuardTest: adversarial prompts that ask for harm among harmless ones, some of them adversarial too.",
+    licence="ODC-BY, gated",
+    positive="prompt_harm_label harmful and adversarial; harmful as it stands is a harmful request, reported apart",
+    over_defence="adversarial style, harmless (WildGuard)",
+)
+def wildguard_test(context: Context) -> pd.DataFrame:
+    return context.source("wildguard_test").assign(variant="")
 
 
 @benchmark(
-    "flipattack",
-    measures="FlipAttack on bare text, without its wrapper: word order (FWO), characters in words (FCW), all (FCS).",
-    licence=HIDDEN_LICENCE,
-    positive=HIDDEN_GOALS,
-    paired=True,
+    "toxic_chat",
+    measures="ToxicChat's test split: what people asked a public chat model; few attacks among much ordinary talk.",
+    licence="CC BY-NC 4.0",
+    positive="jailbreaking 1; toxic and nothing more is a harmful request, reported apart",
+    over_defence="chat (ToxicChat)",
 )
-def flipattack(context: Context) -> pd.DataFrame:
-    return _transformed(context, {"FWO": "flip_fwo", "FCW": "flip_fcw", "FCS": "flip_fcs"})
-
-
-@benchmark(
-    "transforms",
-    measures="Text hidden by an encoding or a character trick, or before noise: each registered attack of the kind.",
-    licence=HIDDEN_LICENCE,
-    positive=HIDDEN_GOALS,
-    paired=True,
-)
-def transforms(context: Context) -> pd.DataFrame:
-    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind not in ("flip", "wrapper")]
-    return _transformed(context, {name: name for name in names}, at_most=_TRANSFORMED)
-
-
-@benchmark(
-    "wrappers",
-    measures="Text hidden in a prompt that says how to read it: CodeChameleon, wrapped FlipAttack, split payloads; "
-    "in wording that is never trained on.",
-    licence=HIDDEN_LICENCE,
-    positive=HIDDEN_GOALS,
-    paired=True,
-)
-def wrappers(context: Context) -> pd.DataFrame:
-    names = [name for name, attack in attacks.ATTACKS.items() if attack.kind == "wrapper"]
-    return _transformed(context, {name: name for name in names}, at_most=_WRAPPED)
+def toxic_chat(context: Context) -> pd.DataFrame:
+    return context.source("toxic_chat").assign(variant="")
 
 
 @benchmark(
@@ -214,6 +167,7 @@ def wrappers(context: Context) -> pd.DataFrame:
     measures="The English part of the held-out 15 % of the built-in corpus: attacks, benign text, hard negatives.",
     licence=CORPUS_LICENCE,
     positive="direct injections and jailbreaks",
+    over_defence="ordinary and trigger words (corpus)",
 )
 def corpus_heldout(context: Context) -> pd.DataFrame:
     rows = _heldout(context)
@@ -225,6 +179,7 @@ def corpus_heldout(context: Context) -> pd.DataFrame:
     measures="The held-out part of the built-in corpus that is not in English; the family is the language.",
     licence=CORPUS_LICENCE,
     positive="direct injections and jailbreaks",
+    over_defence="not English (corpus)",
 )
 def corpus_multilingual(context: Context) -> pd.DataFrame:
     rows = _heldout(context)

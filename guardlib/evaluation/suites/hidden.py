@@ -1,0 +1,112 @@
+"""Text hidden by every registered attack generator, attacks and benign text under the same transform.
+
+What runs is what :data:`guardlib.data.attacks.ATTACKS` holds: a generator registered there is a row here. FlipAttack's
+and CodeChameleon's, told by the paper they cite, are benchmarks of their own.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from guardlib.data import attacks
+from guardlib.data.records import SourceError
+from guardlib.evaluation.benchmarks import CORPUS_LICENCE, Context, benchmark
+from guardlib.labels import HARMFUL_REQUEST, Label
+
+#: Base texts per label and transform: there are many transforms; those with a wrapper make long texts.
+_TRANSFORMED, _WRAPPED = 150, 50
+HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
+HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
+ENCODED = "encoded"
+
+
+def attacks_of(paper: str) -> list[str]:
+    """Names of the registered attacks that cite ``paper``."""
+    return [name for name, attack in attacks.ATTACKS.items() if paper in attack.citation]
+
+
+def variant_of(name: str) -> str:
+    """``flip_fcw`` → ``FCW``, ``wrapped_fmm`` → ``FMM wrapped``; other names as they are."""
+    place, _, mode = name.partition("_")
+    return {"flip": mode.upper(), "wrapped": f"{mode.upper()} wrapped"}.get(place, name)
+
+
+def _bases(context: Context) -> pd.DataFrame:
+    """Texts to hide, none of them in training: harmful goals (label 1) and benign text (label 0), with their family."""
+    goals, deepset = context.corpus("goals"), context.source_if_any("deepset")
+    behaviors = context.source_if_any("jbb_behaviors")
+    parts = {
+        "advbench_goal": context.source_if_any("advbench"),
+        "corpus_goal": goals[goals["family"] == HARMFUL_REQUEST],
+        "jbb_benign": behaviors[behaviors["split"] == "benign"],
+        "deepset_benign": deepset[deepset["label"] == Label.BENIGN],
+        "corpus_benign": context.corpus("benign"),
+        "corpus_hard_negative": context.corpus("hard_negatives"),
+    }
+    rows = pd.concat([part.assign(family=family) for family, part in parts.items() if len(part)], ignore_index=True)
+    attack = rows["family"].isin(["advbench_goal", "corpus_goal"])
+    return rows.assign(label=attack.astype("int64")).drop_duplicates("text")
+
+
+def _transformed(context: Context, variants: dict[str, str], at_most: int | None = None) -> pd.DataFrame:
+    """Every base text under every transform (variant → attack name); texts that one leaves as they are drop out.
+
+    ``at_most``: base texts per label, the same ones under each transform.
+    """
+    bases = _bases(context)
+    if at_most is not None:
+        rng = context.rng("transforms", "bases")
+        parts = [part.iloc[rng.permutation(len(part))[:at_most]] for _, part in bases.groupby("label")]
+        bases = pd.concat(parts, ignore_index=True)
+    frames = [bases.iloc[:0].assign(variant="", base="")]
+    for variant, name in variants.items():
+        # A generator per text: no row depends on which other texts could be had.
+        texts = [attacks.apply(name, text, context.rng(name, text), held_out=True) for text in bases["text"]]
+        label = bases["label"] * int(attacks.ATTACKS[name].label)
+        frame = bases.assign(base=bases["text"], text=texts, variant=variant, label=label)
+        frames.append(frame[frame["text"] != frame["base"]])
+    return pd.concat(frames, ignore_index=True)
+
+
+@benchmark(
+    "flipattack",
+    measures="FlipAttack on bare text: word order (FWO), characters in words (FCW), all characters (FCS; FMM's is the "
+    "same text); and with its instruction to flip back, where generators for that are registered.",
+    licence=HIDDEN_LICENCE,
+    positive=HIDDEN_GOALS,
+    paired=True,
+    over_defence=ENCODED,
+)
+def flipattack(context: Context) -> pd.DataFrame:
+    names = attacks_of("FlipAttack")
+    bare = {variant_of(name): name for name in names if "wrapped" not in name}
+    wrapped = {variant_of(name): name for name in names if "wrapped" in name}
+    return pd.concat([_transformed(context, bare), _transformed(context, wrapped, _TRANSFORMED)], ignore_index=True)
+
+
+@benchmark(
+    "codechameleon",
+    measures="CodeChameleon: the goal encrypted by a rule, with the decryption function in the prompt.",
+    licence=HIDDEN_LICENCE,
+    positive=HIDDEN_GOALS,
+    paired=True,
+    over_defence=ENCODED,
+)
+def codechameleon(context: Context) -> pd.DataFrame:
+    names = attacks_of("CodeChameleon")
+    if not names:
+        raise SourceError("no attack generator that cites CodeChameleon is registered in guardlib.data.attacks")
+    return _transformed(context, {name: name for name in names}, _WRAPPED)
+
+
+@benchmark(
+    "transforms",
+    measures="Text hidden by an encoding or a character trick: every other registered attack.",
+    licence=HIDDEN_LICENCE,
+    positive=HIDDEN_GOALS,
+    paired=True,
+    over_defence=ENCODED,
+)
+def transforms(context: Context) -> pd.DataFrame:
+    elsewhere = {*attacks_of("FlipAttack"), *attacks_of("CodeChameleon")}
+    return _transformed(context, {name: name for name in attacks.ATTACKS if name not in elsewhere}, _TRANSFORMED)

@@ -1,0 +1,39 @@
+"""Benchmarks whose data a user must bring: a file in the mirror, read as any file of prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from guardlib.data.records import FormatError, SourceError
+from guardlib.evaluation.benchmarks import Context, benchmark
+from guardlib.evaluation.prompts import ENDINGS, PromptFileError, read_prompts
+
+
+def supplied(context: Context, stem: str, how: str) -> pd.DataFrame:
+    """Labelled rows of ``<mirror>/<stem>.<ending>``, whichever of the known endings is there.
+
+    Raises:
+        SourceError: no such file; ``how`` says where it is to be had. FormatError: it cannot be used.
+    """
+    paths = [context.mirror / f"{stem}{ending}" for ending in ENDINGS] if context.mirror else []
+    path = next((path for path in paths if Path(path).is_file()), None)
+    if path is None:
+        place = f"{context.mirror}/{stem}.yaml (or .jsonl, .csv, .parquet)" if context.mirror else "a mirror"
+        raise SourceError(f"{stem}: not run without its data; {how}, and put it into {place}")
+    try:
+        return read_prompts(path, labelled=True)
+    except PromptFileError as error:
+        raise FormatError(str(error)) from error
+
+
+@benchmark(
+    "guardset_x",
+    measures="GuardSet-X: requests judged against safety policies of many domains, where a user supplies it.",
+    licence="that of the copy supplied",
+    positive="label 1 of the file",
+    over_defence="policy-abiding (GuardSet-X)",
+)
+def guardset_x(context: Context) -> pd.DataFrame:
+    return supplied(context, "guardset-x", "take it from its authors (arXiv 2506.19054) as text, label, category")
