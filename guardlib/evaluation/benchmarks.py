@@ -67,14 +67,14 @@ class Context:
         return self._if_any(name, BENCHMARK)
 
     def kept_back(self, name: str, rows: int) -> pd.DataFrame:
-        """``rows`` rows of a *training* source, chosen by a hash of their text; none where it cannot be had.
+        """``rows`` rows of a *training* source, in the order of a hash of their text; none where it cannot be had.
 
         Benchmark rows and their near copies never enter training, so these are held out as soon as a dataset is built
         beside the benchmark. They are new texts of a familiar kind: in-distribution.
         """
         frame = self._if_any(name, TRAIN)
         chance = frame["text"].map(lambda text: group_of(f"kept back {text}"))
-        return frame.loc[chance.sort_values().index[:rows]].sort_index()
+        return frame.loc[chance.sort_values(kind="stable").index[:rows]]
 
     def _if_any(self, name: str, role: str) -> pd.DataFrame:
         try:

@@ -80,7 +80,8 @@ def flip_rates(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFra
     """
     rows = prepared(rows[rows["benchmark"] == "robustness"])
     rows["text"] = rows["example_id"].str.rsplit("@", n=1).str[-1]
-    plain = rows[rows["variant"] == AS_WRITTEN].set_index(["system", "text"])["flagged"]
+    plain = rows[rows["variant"] == AS_WRITTEN].drop_duplicates(["system", "text"])
+    plain = plain.set_index(["system", "text"])["flagged"]
     changed = rows[rows["variant"] != AS_WRITTEN]
     before = plain.reindex(pd.MultiIndex.from_frame(changed[["system", "text"]])).to_numpy()
     there = ~pd.isna(before)

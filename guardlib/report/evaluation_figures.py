@@ -117,7 +117,7 @@ def transform_heatmap(frame: pd.DataFrame) -> Figure:
     check_fractions("transform_heatmap", frame, ("tpr", "fpr"))
     frame = frame.assign(row=row_names(frame, "variant", "benchmark"))
     rows, systems = ordered(frame["row"]), ordered(frame["system"])
-    fig, ((left, right),) = new_figure(min(1.1 + 0.19 * max(len(rows), 4), 8.4), 1, 2, sharey=True)
+    fig, ((left, right),) = new_figure(min(1.2 + 0.19 * max(len(rows), 6), 8.4), 1, 2, sharey=True)
     panels = ((left, "tpr", "Blues", "attacks caught (TPR, %)"), (right, "fpr", "Oranges", "benign flagged (FPR, %)"))
     for ax, measure, colours, title in panels:
         table = frame.pivot(index="row", columns="system", values=measure).loc[rows, systems].to_numpy(dtype=float)
@@ -126,13 +126,13 @@ def transform_heatmap(frame: pd.DataFrame) -> Figure:
             text = "–" if np.isnan(table[i, j]) else f"{100 * table[i, j]:.0f}"
             ax.text(j, i, text, ha="center", va="center", size=6, color="white" if table[i, j] > 0.6 else "#222222")
         names = [look.label for look in looks(systems).values()]
-        ax.set_xticks(range(len(systems)), names, rotation=45, ha="right", rotation_mode="anchor", size=7)
+        ax.set_xticks(range(len(systems)), names, rotation=90, size=7)
         ax.set_xlabel(title)
         _bare(ax)
     sizes = frame.groupby("row")[["n_pos", "n_neg"]].max()
     labels = [f"{shortened(row, 24)} ({sizes.n_pos[row]:,.0f} / {sizes.n_neg[row]:,.0f})" for row in rows]
     left.set_yticks(range(len(rows)), labels, size=6.5)
-    left.set_ylabel("transform (n attacks / n benign)")
+    left.set_ylabel("transform (n / n benign)")
     return fig
 
 

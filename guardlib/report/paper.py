@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from guardlib.evaluation import metrics
-from guardlib.evaluation.benchmarks import paired_rows
+from guardlib.evaluation import breakdowns, metrics
+from guardlib.evaluation.benchmarks import paired_rows, pooled_rows
 from guardlib.report import figures, tables
 
 HEADLINE_SYSTEMS = ("guard", "fast", "deep", "tfidf", "rules")
@@ -52,18 +52,21 @@ def load_results(stage) -> Results:
 def draw_figures(results: Results, budget: float = 0.30) -> dict[str, Figure]:
     """Every figure by file name."""
     guard = results.scores[results.scores["system"] == "guard"]
-    benign = metrics.rates(guard, by=("benchmark",))
+    pooled = pooled_rows(guard)
+    benign = breakdowns.over_defence(guard).rename(columns={"kind": "benchmark"})
+    matched = metrics.matched_detection(paired_rows(results.scores))
     return {
         "training_curves": figures.training_curves(results.history, results.steps),
         "routing_over_epochs": figures.routing_over_epochs(results.history, budget),
         "expert_load": figures.expert_load(results.history),
         "routing_curve": figures.routing_curve(results.routing_curve, budget),
         "routing_by_label": figures.routing_by_label(results.routing_by_label, budget),
-        "confusion_matrix": figures.confusion_matrix(guard, system="guard"),
-        "detection_per_attack": figures.detection_per_attack(metrics.matched_detection(paired_rows(guard))),
-        "over_defence": figures.over_defence(benign[benign["metric"] == "fpr"]),
-        "score_distribution": figures.score_distribution(guard, system="guard"),
-        "reliability": figures.reliability(metrics.reliability(guard)),
+        "confusion_matrix": figures.confusion_matrix(pooled, system="guard"),
+        "detection_per_attack": figures.detection_per_attack(matched[matched["system"] == "guard"]),
+        "transform_heatmap": figures.transform_heatmap(matched),
+        "over_defence": figures.over_defence(benign),
+        "score_distribution": figures.score_distribution(pooled, system="guard"),
+        "reliability": figures.reliability(metrics.reliability(pooled)),
         "latency_distribution": figures.latency_distribution(results.latency),
         "latency_by_length": figures.latency_by_length(results.latency),
         "data_composition": figures.data_composition(results.records),

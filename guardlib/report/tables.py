@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from guardlib.evaluation.timings import percentiles
 from guardlib.labels import LABEL_NAMES
@@ -228,6 +229,13 @@ def published(figures: list[dict] | pd.DataFrame) -> pd.DataFrame:
     if "note" in frame:
         table["Note"] = frame["note"].map(_text)
     return table
+
+
+def shown(frame: pd.DataFrame, precision: int = 3) -> Styler:
+    """A frame for a notebook: whole cells, wrapped and to the left, and texts as text (markup in them is escaped)."""
+    left = {"text-align": "left", "overflow-wrap": "anywhere", "max-width": "28em"}
+    style = frame.style.format(precision=precision, escape="html", na_rep=DASH).hide(axis="index")
+    return style.set_properties(**left).set_table_styles([{"selector": "th", "props": "text-align: left"}])
 
 
 def to_latex(table: pd.DataFrame, caption: str = "", label: str = "", provenance: dict | None = None) -> str:

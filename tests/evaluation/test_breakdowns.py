@@ -63,6 +63,13 @@ def test_attack_success_is_what_is_not_caught():
     assert line.low <= line.rate <= line.high
 
 
+def test_a_benchmark_that_did_not_run_gives_an_empty_table():
+    rows = _scored(benchmark_rows(20, 1, "notinject"))
+    assert breakdowns.attack_success(rows).empty
+    assert breakdowns.flip_rates(rows).empty
+    assert breakdowns.over_defence(rows[rows["label"] > 0]).empty
+
+
 def test_flips_are_counted_against_the_text_as_written():
     columns = {"benchmark": "robustness", "system": "s", "family": "f", "score": 0.5, "route": "", "seconds": 0.0}
     said = [

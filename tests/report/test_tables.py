@@ -94,6 +94,15 @@ def test_rates_by_has_a_column_per_system():
         tables.rates_by(rate_rows().assign(rate=50), "kind")
 
 
+def test_texts_are_shown_whole_and_never_as_markup():
+    long = "<script>alert(1)</script> " + "word " * 60
+    page = tables.shown(pd.DataFrame({"text": [long], "score": [0.123456], "gap": [None]})).to_html()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert long.rstrip()[-40:] in page
+    assert "0.123<" in page
+
+
 def test_latency_table():
     frame = pd.DataFrame(
         {"system": ["guard"] * 101 + ["BERT-6"], "tokens": 10, "seconds": [*np.arange(1, 102) / 1000, 0.102]}
