@@ -169,7 +169,7 @@ class DistillationConfig:
     clip_norm: float = 1.0
     precision: str = "auto"  # auto | float32 | bfloat16
     evaluate_every: int = 100  # optimizer steps
-    evaluation_sequences: int = 128
+    evaluation_sequences: int = 256  # of validation text
     patience: int = 20  # evaluations without improvement before stopping; 0: never
     min_delta: float = 0.001  # of the loss, that counts as an improvement
     patience_warmup: int = 1000  # optimizer steps before patience counts
@@ -231,9 +231,9 @@ PROFILES: dict[str, Profile] = {
             teacher_ffn=128,
             teacher_steps=60,
             student_vocab=768,
-            student_width=48,
+            student_width=64,
             student_layers=2,
-            student_ffn=128,
+            student_ffn=384,
             recipes=("alone", "plain_kd", "routed"),
             seeds=2,
             max_length=48,
@@ -241,7 +241,7 @@ PROFILES: dict[str, Profile] = {
             max_steps=40,
             evaluate_every=20,
             evaluation_sequences=32,
-            guard_tokens=12_000,
+            guard_tokens=4_000,
         ),
     ),
     "laptop": Profile(

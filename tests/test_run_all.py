@@ -14,7 +14,7 @@ import pytest
 
 import run_all
 from guardlib.lock import FolderLock, Locked
-from guardlib.paths import STAGES
+from guardlib.paths import APPENDIX, STAGES
 from tests.notebook_files import WRITE, write_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,12 +227,12 @@ def test_missing_input_is_told_before_running(home, capsys):
 
 def test_appendix_is_run_only_when_asked(home):
     """Notebooks 09 and up need --all or their number."""
-    for stage in (*STAGES, "09_ablation"):
+    for stage in (*STAGES, *APPENDIX, "10_ablation"):
         write_notebook(home, stage)
     notebooks = home / "notebooks"
     assert run_all.available(notebooks, appendix=False) == list(STAGES)
-    assert run_all.available(notebooks, appendix=True) == [*STAGES, "09_ablation"]
-    assert run_all.main([*SMOKE, "--only", "09"]) == 1  # not a stage of guardlib.paths
+    assert run_all.available(notebooks, appendix=True) == [*STAGES, "09_distillation", "10_ablation"]
+    assert run_all.main([*SMOKE, "--only", "10"]) == 1  # not a stage of guardlib.paths
 
 
 def test_list_says_why(home, capsys):

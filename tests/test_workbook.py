@@ -232,6 +232,7 @@ def test_fresh_until_something_changes(home):
     write_notebook(home, "03_train", '# a comment\nstage.input( "01_data" )', parameters='profile = "smoke"')
     assert state_of("03_train", home).kind == "fresh"
     assert state_of("03_train", home, {"training.epochs": 9}).why == "settings changed: training.epochs"
+    assert state_of("03_train", home, {"distillation.alpha": 0.1}).kind == "fresh"  # a setting of 09 alone
     mirror = home / "mirror"
     mirror.mkdir()
     assert state_of("01_data", home, mirror=mirror).why == "data changed"
@@ -333,3 +334,11 @@ def test_the_released_guard_is_no_code(monkeypatch):
     assert "guardlib/data/corpus/goals.jsonl" in fingerprint.import_closure(["guardlib.data.corpus"])
     monkeypatch.setattr(fingerprint, "RELEASE", corpus)
     assert "guardlib/data/corpus/goals.jsonl" not in fingerprint.import_closure(["guardlib.data.corpus"])
+
+
+def test_an_appendix_depends_on_its_own_settings(home):
+    """Notebook 09 runs again for a setting of its own; the others do not (see above)."""
+    write_notebook(home, "09_distillation")
+    run("09_distillation")
+    assert state_of("09_distillation", home).kind == "fresh"
+    assert state_of("09_distillation", home, {"distillation.alpha": 0.1}).why == "settings changed: distillation.alpha"

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+
 STARTS = {"feature": 0.1, "attention": 0.1, "layerwise": 0.4, "contrastive": 0.7}
 _RAMP = 0.3  # of the run, from nothing to full
 
@@ -40,3 +43,9 @@ def curriculum(progress: float) -> Curriculum:
     if not 0 <= progress <= 1:
         raise ValueError(f"progress is {progress!r}; expected a share of the run between 0 and 1")
     return Curriculum(1.0, **{part: min(max((progress - start) / _RAMP, 0.0), 1.0) for part, start in STARTS.items()})
+
+
+def table(points: int = 101) -> pd.DataFrame:
+    """The shares over a whole run, for a figure: progress and a column per part."""
+    rows = [{"progress": progress, **curriculum(progress)._asdict()} for progress in np.linspace(0, 1, points)]
+    return pd.DataFrame(rows)

@@ -24,7 +24,7 @@ TOP = 5  # tokens compared at each position
 
 
 class Perplexity(NamedTuple):
-    """Of one model on one text. ``bits_per_character`` compares models of different vocabularies; perplexities do not."""
+    """Of one model on one text. Models of different vocabularies compare by ``bits_per_character`` alone."""
 
     perplexity: float
     bits_per_character: float

@@ -49,6 +49,7 @@ def prepare(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile, fol
     distil(teacher, *own, steps, folder / "teacher", ALONE, seed=profile.seed, progress_bar=bar)
     teacher.model.to(teacher_dtype(config.precision)).config.output_router_logits = False
     pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, held_out)]
+    pair[1] = pair[1].first(config.evaluation_sequences)
     example = make_student(config, tokenizers[1], profile.seed)
     return Setting(teacher, tokenizers[1], *pair, match(teacher, example, pair[1], config.layer_map))
 
@@ -103,10 +104,10 @@ def steps_of(folder: Path, recipe: str, seed: int) -> pd.DataFrame:
 
 
 def curves(folder: Path, profile: Profile) -> pd.DataFrame:
-    """Validation perplexity over the steps of every student: recipe, seed, step, val_perplexity."""
+    """Validation perplexity over the steps of every student: system (its recipe), seed, step, val_perplexity."""
     config = profile.distillation
     frames = [
-        pd.read_csv(folder / f"{name}_{seed}" / "history.csv").assign(recipe=name, seed=seed)
+        pd.read_csv(folder / f"{name}_{seed}" / "history.csv").assign(system=name, seed=seed)
         for seed in range(profile.seed, profile.seed + config.seeds)
         for name in config.recipes
     ]
@@ -117,3 +118,14 @@ def expert_use(steps: pd.DataFrame) -> dict:
     """:func:`collapse_report` over a whole run."""
     columns = sorted((c for c in steps if c.startswith("expert_use_")), key=lambda name: int(name.rsplit("_", 1)[1]))
     return collapse_report(steps[columns].dropna().mean().tolist())
+
+
+def headline(teacher: dict, summary: pd.DataFrame, use: dict, guard_effect: pd.DataFrame) -> dict:
+    """The stage's headline: perplexities, whether the router collapsed, and what a teacher did for guards."""
+    by_recipe = summary.set_index("recipe")["perplexity"]
+    return {
+        "teacher_perplexity": teacher["perplexity"],
+        **{f"{recipe}_perplexity": float(value) for recipe, value in by_recipe.items()},
+        "router_collapsed": use["collapsed"],
+        "guard_auroc_gain": float(guard_effect.set_index("metric").loc["auroc", "difference"]),
+    }

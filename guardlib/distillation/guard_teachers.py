@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from guardlib.distillation.errors import PairError
+from guardlib.distillation.pair import check_reachable
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.inference import to_tensors
@@ -79,6 +80,7 @@ class HubClassifier:
     """
 
     def __init__(self, name: str, benign: str | None = None, max_length: int = 512) -> None:
+        check_reachable(name)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name)
             self.model: nn.Module = AutoModelForSequenceClassification.from_pretrained(name)

@@ -1,7 +1,7 @@
 """Guards taught by guards: the losses and curriculum of language models, on the dual-branch guard.
 
-The student trains in :func:`guardlib.training.trainer.train` as it would alone; :class:`Guidance` adds the teacher's part to
-its loss: KD on both branches from the start, the teacher's features and the contrastive part as the curriculum has them.
+The student trains in :func:`guardlib.training.trainer.train` as it would alone; :class:`Guidance` adds the teacher's
+part to its loss: KD on both branches from the start, its features and the contrastive part as the curriculum has them.
 
 Legend: B texts of a batch, K classes.
 """
@@ -83,10 +83,10 @@ def student_shape(model: ModelConfig) -> ModelConfig:
 
 
 def train_guard(
-    profile: Profile, model: ModelConfig, tokens: int, frames: tuple[pd.DataFrame, pd.DataFrame], folder: Path, seed: int,
-    teacher: GuardTeacher | None = None, bar: bool = True,
+    profile: Profile, model: ModelConfig, tokens: int, frames: tuple[pd.DataFrame, pd.DataFrame], folder: Path,
+    seed: int, teacher: GuardTeacher | None = None, bar: bool = True,
 ) -> Guardrail:  # fmt: skip
-    """A guard of the shape ``model``, trained on ``tokens`` tokens of the first of ``frames``, with a teacher or without.
+    """A guard of the shape ``model``, trained on ``tokens`` tokens of the first of ``frames``; by a teacher, if any.
 
     The second frame validates; it alone settles the operating points. Writes its logs into ``folder``.
     """

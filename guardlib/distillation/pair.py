@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from guardlib.data.loading import why_no_hub
 from guardlib.distillation.errors import PairError
 from guardlib.distillation.layers import layer_map
 from guardlib.distillation.text import Pieces
@@ -39,6 +40,7 @@ class LanguageModel:
 
 def load_language_model(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """A model by Hub id or folder. Raises PairError with the reason and what to do."""
+    check_reachable(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=EAGER)
@@ -49,6 +51,12 @@ def load_language_model(name: str, dtype: torch.dtype = torch.float32) -> Langua
             "config.json, model.safetensors and tokenizer.json"
         ) from error
     return LanguageModel(model, tokenizer, name)
+
+
+def check_reachable(name: str) -> None:
+    """PairError for a Hub id where the Hub cannot be reached, in seconds: its own client tries for a minute."""
+    if not Path(name).is_dir() and (why := why_no_hub()):
+        raise PairError(f"model {name!r} is no folder, and {why}; expected a folder with config.json, or a Hub id")
 
 
 def save_language_model(language_model: LanguageModel, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Open text as batches that teacher and student read side by side.
 
 Both tokenizers cut the same characters. Where a student's token and a teacher's token end at the same character, the
-two have read the same text and can be compared: these are the *aligned positions*. Between two of them lies a *segment*,
-to which attention is summed. With one tokenizer for both, every token is its own segment.
+two have read the same text and can be compared: these are the *aligned positions*. Between two of them lies a
+*segment*, to which attention is summed. With one tokenizer for both, every token is its own segment.
 
 Legend: B sequences, L tokens, S aligned positions.
 """
@@ -104,7 +104,7 @@ def leading_ids(tokenizer) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A text cut for one pair. Without a teacher tokenizer (training alone) the teacher's side repeats the student's."""
+    """A text cut for one pair. Without a teacher's tokenizer (training alone) its side repeats the student's."""
 
     pieces: tuple[Piece, ...]
 
@@ -130,6 +130,10 @@ class Pieces:
 
     def __len__(self) -> int:
         return len(self.pieces)
+
+    def first(self, count: int) -> Pieces:
+        """At most the first ``count``; stage 01 has shuffled the texts."""
+        return Pieces(self.pieces[:count])
 
     @property
     def longest(self) -> tuple[int, int]:

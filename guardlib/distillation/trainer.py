@@ -26,6 +26,7 @@ from guardlib.config import DistillationConfig
 from guardlib.distillation.balance import LossBalancer
 from guardlib.distillation.curriculum import curriculum
 from guardlib.distillation.errors import DistillationError, PairError
+from guardlib.distillation.evaluation import perplexity
 from guardlib.distillation.objective import (
     Learner,
     Recipe,
@@ -106,7 +107,7 @@ class _Run:
         self.teacher = Teacher(teacher, match, self.device) if recipe.taught else None
         self.learner = Learner(student.model, self.teacher.width if recipe.features else None).to(self.device)
         self.optimizer = make_optimizer(self.learner, config)
-        self.validation = validation.batch(range(min(config.evaluation_sequences, len(validation)))).to(self.device)
+        self.student, self.validation = student, validation.first(config.evaluation_sequences)
         self.batches_a_step = config.accumulate * self.accelerator.num_processes
         self.total = total_steps(len(train), config, self.accelerator.num_processes)
         self.last, self.best = (folder / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
@@ -226,15 +227,13 @@ class _Run:
             )
             self.bar.write(head + shown)
 
-    @torch.no_grad()
     def _evaluate(self) -> None:
-        """Cross entropy on the validation sequences, by the student alone; the best weights are kept."""
-        self.learner.eval()
+        """Perplexity on the validation sequences, of the student alone; the best weights are kept."""
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            raw, _, _ = self.learner(self.validation, None, None, self.config)
+            found = perplexity(self.student, self.validation, batch_size=self.config.batch_size)
         self.learner.train()
-        loss = float(raw["lm"])
-        row = {"step": self.state.step, "val_loss": loss, "val_perplexity": float(np.exp(loss))}
+        loss = float(np.log(found.perplexity))
+        row = {"step": self.state.step, "val_loss": loss, "val_perplexity": found.perplexity}
         self.state.history.append(row)
         if self.stopping.update(loss, self.state.step) and self.accelerator.is_main_process:
             save_weights(self.best, self.learner.student)

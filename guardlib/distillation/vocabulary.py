@@ -99,8 +99,8 @@ def check_coverage(mapping: VocabularyMap, teacher_ids: np.ndarray) -> dict[str,
     coverage = mapping.coverage(teacher_ids)
     if coverage["text_exact"] < MIN_COVERAGE:
         raise PairError(
-            f"the student's vocabulary has {coverage['text_exact']:.1%} of the text's teacher tokens; expected at least "
-            f"{MIN_COVERAGE:.0%}: choose a student whose tokenizer reads the same language and case"
+            f"the student's vocabulary has {coverage['text_exact']:.1%} of the text's teacher tokens; expected at "
+            f"least {MIN_COVERAGE:.0%}: choose a student whose tokenizer reads the same language and case"
         )
     return coverage
 

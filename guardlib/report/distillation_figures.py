@@ -1,4 +1,4 @@
-"""Figures of distillation: what is asked of the student when, what each loss does, whom it learns from, and the result."""
+"""Figures of distillation: what is asked of the student when, what each loss does, whom it learns from, the result."""
 
 from __future__ import annotations
 

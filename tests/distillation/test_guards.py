@@ -1,0 +1,96 @@
+"""Guards taught by guards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from guardlib.config import DistillationConfig
+from guardlib.distillation.errors import PairError
+from guardlib.distillation.guard_teachers import Ensemble, class_columns
+from guardlib.distillation.guards import Guidance, effect, fold, student_shape
+from guardlib.labels import LABEL_NAMES
+from guardlib.training.examples import Epoch
+from guardlib.training.trainer import train
+from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader
+
+CONFIG = DistillationConfig()
+
+
+def test_an_ensemble_is_the_mean_of_its_probabilities():
+    guards = [make_model(seed=seed) for seed in range(3)]
+    batch = Epoch(make_frame(), make_reader(), make_profile().training, seed=0, epoch=0)[0]
+    judged = Ensemble(guards).judge(batch, [])
+    single = [Ensemble([guard]).judge(batch, []).logits.softmax(-1) for guard in guards]
+    assert torch.allclose(judged.logits.softmax(-1), torch.stack(single).mean(0), atol=1e-5)
+    assert judged.features.shape == (len(batch.rows), 3 * 2 * TINY.d_model)
+    with pytest.raises(PairError, match="ensemble of 0 guards"):
+        Ensemble([])
+
+
+@pytest.mark.parametrize(
+    ("names", "benign", "expected"),
+    [
+        (("SAFE", "INJECTION"), None, [0, 1]),
+        (("INJECTION", "Benign"), None, [1, 0]),
+        (("LABEL_0", "LABEL_1"), "LABEL_1", [1, 0]),
+        (tuple(reversed(LABEL_NAMES)), None, [3, 2, 1, 0]),
+    ],
+)
+def test_classes_of_a_hub_classifier(names, benign, expected):
+    assert class_columns(dict(enumerate(names)), benign, "x") == expected
+
+
+@pytest.mark.parametrize("names", [("LABEL_0", "LABEL_1"), ("safe", "a", "b"), ("safe", "benign")])
+def test_classes_that_say_nothing_are_refused(names):
+    with pytest.raises(PairError, match=r"classifier x has the classes .*benign=…"):
+        class_columns(dict(enumerate(names)), None, "x")
+
+
+def test_attacks_fold_into_one_class():
+    """Probabilities add up."""
+    logits = torch.randn(5, 4)
+    folded = fold(logits, 2).softmax(-1)
+    assert torch.allclose(folded[:, 1], logits.softmax(-1)[:, 1:].sum(-1), atol=1e-6)
+    assert fold(logits, 4) is logits
+
+
+def test_a_taught_guard_comes_nearer_to_its_teacher(tmp_path):
+    """Through the ordinary trainer; the projection is gone afterwards and the teacher untouched."""
+    frame, reader = make_frame(), make_reader()
+    ensemble = Ensemble([make_model(seed=seed) for seed in (7, 8)])
+    for guard in ensemble.guards:  # random teachers have hardly an opinion
+        torch.nn.init.normal_(guard.deep.head.out.weight, std=1.0)
+    before = {name: tensor.clone() for name, tensor in ensemble.guards[0].state_dict().items()}
+    batch = Epoch(frame, reader, make_profile().training, seed=5, epoch=0)[0]
+    distances = []
+    for weight in (0.0, 5.0):
+        student = make_model()
+        config = DistillationConfig(guard_weight=weight)
+        with Guidance(student, ensemble, frame["text"], config) as guidance:
+            train(student, reader, frame, frame, make_profile(), tmp_path / str(weight), False, guidance)
+        assert not hasattr(student, "guidance")
+        ours, theirs = Ensemble([student]).judge(batch, []).logits, ensemble.judge(batch, []).logits
+        distances.append(float((ours.softmax(-1) - theirs.softmax(-1)).abs().mean()))
+    assert distances[1] < distances[0]
+    after = ensemble.guards[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_students_are_smaller():
+    small = student_shape(TINY)
+    assert (small.stem_layers, small.deep_layers, small.num_experts) == (1, 1, 2)
+
+
+def test_effect_is_paired_by_seed():
+    import pandas as pd
+
+    rows = [
+        {"system": system, "seed": seed, "auroc": 0.8 + 0.05 * seed + gain, "tpr": 0.5, "fpr": 0.01}
+        for seed in range(3)
+        for system, gain in (("alone", 0.0), ("taught", 0.02))
+    ]
+    table = effect(pd.DataFrame(rows)).set_index("metric")
+    assert table.loc["auroc", "difference"] == pytest.approx(0.02)
+    assert np.isclose(table.loc["auroc", "low"], 0.02)

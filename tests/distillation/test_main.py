@@ -1,0 +1,59 @@
+"""``python -m guardlib.distillation``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from guardlib.data.loading import why_no_hub
+from guardlib.distillation.__main__ import main
+from guardlib.distillation.pair import save_language_model
+
+
+@pytest.fixture
+def command(teacher, student, texts, tmp_path):
+    for model in (teacher, student):
+        save_language_model(model, tmp_path / model.name)
+    (tmp_path / "text.txt").write_text("\n\n".join(texts[:60]), encoding="utf-8")
+    return [
+        "--teacher", str(tmp_path / "teacher"), "--student", str(tmp_path / "student"), "--precision", "float32",
+        "--text", str(tmp_path / "text.txt"), "--output", str(tmp_path / "out"), "--max-length", "24",
+    ]  # fmt: skip
+
+
+def test_distils_any_pair(command, tmp_path, capsys):
+    assert main([*command, "--batch-size", "2", "--epochs", "3", "--max-steps", "4", "--evaluate-every", "2"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results) == {"teacher", "student", "retention", "coverage", "sizes"}
+    assert (tmp_path / "out" / "student" / "model.safetensors").is_file()
+    out = capsys.readouterr().out
+    assert "student layers learn from teacher layers 0, 1" in out
+    assert "step 4/4 (100%)" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--max-length", "4000"], "reads at most 64; lower max_length"),
+        (["--layer-map", "9,9"], "layer map '9,9' does not fit"),
+        (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--teacher", "nowhere/at-all"], "model 'nowhere/at-all' is no folder, and "),
+        (["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (["--alpha", "1.5"], "--alpha is 1.5; expected a share between 0 and 1"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(command, capsys, monkeypatch, more, words):
+    why_no_hub.cache_clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main([*command, *more]) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.strip() and "it/s]" not in line]  # but for bars of loading
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_no_text_is_an_error(command, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("\n\n \n\n")
+    assert main(command) == 2
+    assert "hold 0 texts" in capsys.readouterr().err

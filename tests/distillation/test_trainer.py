@@ -1,0 +1,143 @@
+"""The loop: what is logged, accumulation, resuming, stopping."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from guardlib.distillation.errors import DistillationError, PairError
+from guardlib.distillation.objective import ALONE, PLAIN_KD, ROUTED
+from guardlib.distillation.text import Pieces
+from guardlib.distillation.trainer import distil, total_steps
+from guardlib.training.checkpoint import CheckpointError
+
+from .conftest import CONFIG
+
+
+@pytest.fixture
+def run(teacher, student, settled, pieces, tmp_path):
+    """Distil the tiny pair; keywords are settings."""
+
+    def call(name="run", recipe=ROUTED, model=student, seed=0, **settings):
+        config = dataclasses.replace(CONFIG, **settings)
+        return distil(model, pieces, pieces, config, tmp_path / name, recipe, teacher, settled, seed, False)
+
+    call.folder = tmp_path
+    return call
+
+
+def test_what_is_logged(run, capsys):
+    """The first five steps, then every hundredth and the last: progress, parts and their count, raw and weighted."""
+    run(max_steps=12, epochs=20)
+    steps = pd.read_csv(run.folder / "run" / "steps.csv")
+    assert steps["step"].tolist() == [1, 2, 3, 4, 5, 10, 12]
+    assert steps["parts"].tolist()[0] == 2
+    assert steps["parts"].iloc[-1] == 6
+    last = steps.iloc[-1]
+    assert last["weighted_kd"] == pytest.approx(CONFIG.alpha * last["raw_kd"])
+    assert last["weighted_lm"] == pytest.approx((1 - CONFIG.alpha) * last["raw_lm"])
+    assert last["loss"] == pytest.approx(sum(last[c] for c in steps if c.startswith("weighted_")))
+    use = last[[c for c in steps if c.startswith("expert_use_")]].astype(float)
+    assert len(use) == 6
+    assert use.sum() == pytest.approx(1, abs=1e-4)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["1/12", "2/12", "3/12", "4/12", "5/12", "12/12"]
+    assert "6 parts: lm " in lines[-1]
+    assert list((run.folder / "run" / "tensorboard").glob("events*"))
+
+
+def test_the_rate_falls_once_per_optimizer_step_whatever_the_accumulation(run, student):
+    """With the schedule stepped per batch, the second run would reach 0 at half of its steps."""
+    rates = []
+    for accumulate in (1, 2):
+        run(f"by_{accumulate}", PLAIN_KD, copy.deepcopy(student), accumulate=accumulate)
+        rates.append(pd.read_csv(run.folder / f"by_{accumulate}" / "steps.csv")[["step", "learning_rate"]])
+    pd.testing.assert_frame_equal(*rates)
+    assert total_steps(41, dataclasses.replace(CONFIG, max_steps=None, accumulate=3, epochs=2)) == 6
+
+
+def test_accumulated_batches_are_one_large_batch(run, student):
+    """Two batches of four teach what one of eight does (KD and text are means over positions of equal number)."""
+    one, two = copy.deepcopy(student), copy.deepcopy(student)
+    run("one", ALONE, one, batch_size=8, max_steps=1)
+    run("two", ALONE, two, batch_size=4, accumulate=2, max_steps=1)
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-5)
+
+
+def test_resumed_is_as_if_never_stopped(run, student):
+    """The same losses to the last digit, with the router's history and the balancer's averages."""
+    whole, halves = copy.deepcopy(student), copy.deepcopy(student)
+    run("whole", model=whole, balance=True)
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    from guardlib.distillation import trainer
+
+    original, trainer._Run._checkpoint = trainer._Run._checkpoint, None
+    try:
+        trainer._Run._checkpoint = lambda self: (original(self), stop())
+        with pytest.raises(Stop):
+            run("halves", model=halves, balance=True)
+    finally:
+        trainer._Run._checkpoint = original
+    run("halves", model=halves, balance=True)
+    first, second = (pd.read_csv(run.folder / name / "steps.csv") for name in ("whole", "halves"))
+    pd.testing.assert_frame_equal(first, second)
+    for a, b in zip(whole.model.parameters(), halves.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_another_pair_is_refused(run, tokenizers):
+    from guardlib.distillation import small
+
+    run(max_steps=4)
+    other = dataclasses.replace(CONFIG, student_width=64)
+    wider = small.make_language_model(small.student_config(other, 320), tokenizers[1], "wider", 0)
+    with pytest.raises(CheckpointError, match=r"was written with .*student = student .*, this run has wider"):
+        run(max_steps=4, model=wider)
+
+
+def test_a_loss_that_is_not_a_number_stops_by_name(run, teacher, settled):
+    """One part of six; the step is named too."""
+    from guardlib.distillation import objective
+
+    original = objective.losses.attention_loss
+    objective.losses.attention_loss = lambda *a: original(*a) * float("nan")
+    try:
+        with pytest.raises(DistillationError, match=r"loss 'attention' is nan at step 2 of 12"):
+            run(max_steps=12)
+    finally:
+        objective.losses.attention_loss = original
+
+
+def test_stops_early_and_keeps_the_best(run, student):
+    """With a rate of 0 nothing improves."""
+    history = run(recipe=ALONE, learning_rate=0.0, max_steps=60, evaluate_every=1, patience=3, patience_warmup=0)
+    assert history["step"].tolist() == [1, 2, 3, 4]
+    warm = run("warm", ALONE, learning_rate=0.0, max_steps=9, evaluate_every=1, patience=3, patience_warmup=1000)
+    assert len(warm) == 9
+
+
+def test_the_student_learns_from_its_teacher(run):
+    """KD falls, in steps that are few."""
+    run(recipe=PLAIN_KD, max_steps=40, alpha=1.0)
+    steps = pd.read_csv(run.folder / "run" / "steps.csv")
+    assert steps["raw_kd"].iloc[-1] < 0.8 * steps["raw_kd"].iloc[0]
+    assert np.isfinite(steps["raw_lm"]).all()  # tracked, though it has no weight
+
+
+def test_nothing_to_train_on(student, pieces, tmp_path):
+    with pytest.raises(PairError, match="0 training and 40 validation sequences"):
+        distil(student, Pieces(()), pieces, CONFIG, tmp_path, ALONE)
+    with pytest.raises(PairError, match="recipe 'routed' has a teacher, and none was given"):
+        distil(student, pieces, pieces, CONFIG, tmp_path, ROUTED)
