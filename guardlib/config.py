@@ -252,8 +252,7 @@ PROFILES: dict[str, Profile] = {
     "release": Profile(
         name="release",
         data=DataConfig(licences="permissive"),
-        model=ModelConfig(layer_dropout=0.1),
-        training=TrainingConfig(epochs=3, max_train_tokens=2_000_000),
+        training=TrainingConfig(epochs=3, max_train_tokens=1_750_000),
         export=ExportConfig(parity_texts=2000),
     ),
     "paper": Profile(
