@@ -140,13 +140,13 @@ class DistillationConfig:
     teacher_layers: int = 4
     teacher_ffn: int = 512  # of each expert
     num_experts: int = 8
-    teacher_steps: int = 1500
+    teacher_steps: int = 900
     student_vocab: int = 2048
-    student_width: int = 160
-    student_layers: int = 4
-    student_ffn: int = 640
+    student_width: int = 192
+    student_layers: int = 3
+    student_ffn: int = 1024
     # what is learnt from the teacher
-    recipes: tuple[str, ...] = ("alone", "plain_kd", "unrouted", "routed")
+    recipes: tuple[str, ...] = ("alone", "plain_kd", "routed")  # and "unrouted"; see objective.RECIPES
     alpha: float = 0.5  # weight of KD; 1 − alpha is that of the text itself
     temperature: float = 4.0
     top_k: int = 256
@@ -162,13 +162,13 @@ class DistillationConfig:
     batch_size: int = 16  # sequences
     accumulate: int = 1
     epochs: int = 1
-    max_steps: int | None = 400  # optimizer steps; None: all epochs in full
+    max_steps: int | None = 250  # optimizer steps; None: all epochs in full
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     clip_norm: float = 1.0
     precision: str = "auto"  # auto | float32 | bfloat16
-    evaluate_every: int = 100  # optimizer steps
+    evaluate_every: int = 50  # optimizer steps
     evaluation_sequences: int = 256  # of validation text
     patience: int = 20  # evaluations without improvement before stopping; 0: never
     min_delta: float = 0.001  # of the loss, that counts as an improvement
@@ -176,7 +176,8 @@ class DistillationConfig:
     checkpoint_every: int = 500
     resume: bool = True
     # guards
-    guard_tokens: int = 150_000  # training tokens of each guard
+    guard_tokens: int = 40_000  # training tokens of each guard; of a teacher, twice as many
+    guard_rows: int = 6000  # of the training split
     guard_weight: float = 0.2  # of the teacher's part, beside the guard's own losses
 
 
@@ -234,7 +235,6 @@ PROFILES: dict[str, Profile] = {
             student_width=64,
             student_layers=2,
             student_ffn=384,
-            recipes=("alone", "plain_kd", "routed"),
             seeds=2,
             max_length=48,
             batch_size=8,
@@ -242,6 +242,7 @@ PROFILES: dict[str, Profile] = {
             evaluate_every=20,
             evaluation_sequences=32,
             guard_tokens=4_000,
+            guard_rows=600,
         ),
     ),
     "laptop": Profile(
@@ -268,6 +269,15 @@ PROFILES: dict[str, Profile] = {
             leave_out_systems=("tfidf", "frozen_backbone"),
         ),
         export=ExportConfig(parity_texts=2000),
+        distillation=DistillationConfig(
+            recipes=("alone", "plain_kd", "unrouted", "routed"),
+            teacher_steps=10_000,
+            max_steps=4000,
+            epochs=20,
+            evaluate_every=200,
+            guard_tokens=2_000_000,
+            guard_rows=50_000,
+        ),
     ),
 }
 

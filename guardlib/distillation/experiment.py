@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def prepare(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile, fol
     own = [Pieces.cut(part, config.max_length, tokenizers[0]) for part in (texts, held_out)]
     steps = dataclasses.replace(config, max_steps=config.teacher_steps, epochs=_MANY, patience=0)
     distil(teacher, *own, steps, folder / "teacher", ALONE, seed=profile.seed, progress_bar=bar)
+    shutil.rmtree(folder / "teacher" / "checkpoints")
     teacher.model.to(teacher_dtype(config.precision)).config.output_router_logits = False
     pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, held_out)]
     pair[1] = pair[1].first(config.evaluation_sequences)
@@ -81,6 +83,7 @@ def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) ->
                 student, setting.train, setting.validation, config, folder / f"{name}_{seed}", RECIPES[name],
                 setting.teacher, setting.match, seed, bar,
             )  # fmt: skip
+            shutil.rmtree(folder / f"{name}_{seed}" / "checkpoints")  # what was kept is in the student
             kept = retention(setting.teacher, student, setting.match, setting.validation)
             found = perplexity(student, setting.validation)
             rows.append({"recipe": name, "seed": seed, **found._asdict(), **kept._asdict()})

@@ -9,6 +9,7 @@ Legend: B texts of a batch, K classes.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from guardlib.training.trainer import train
 TEACHERS = 3
 _TEACHER_SEEDS = 100  # after the students' own
 _TEACHER_TOKENS = 2.0  # times the students'
-_ROWS_PER_BENCHMARK = 120
+_ROWS_PER_BENCHMARK = 40  # and label
 
 
 class Guidance:
@@ -91,7 +92,13 @@ def train_guard(
     The second frame validates; it alone settles the operating points. Writes its logs into ``folder``.
     """
     training = dataclasses.replace(
-        profile.training, max_train_tokens=tokens, bfloat16_factor=1.0, epochs=100, patience=0, validations=3
+        profile.training,
+        max_train_tokens=tokens,
+        bfloat16_factor=1.0,
+        epochs=100,
+        patience=0,
+        validations=3,
+        resume=False,
     )
     own = dataclasses.replace(profile, seed=seed, model=model, training=training)
     guardrail = build_guardrail(own, frames[0]["text"], folder)
@@ -104,6 +111,7 @@ def train_guard(
     scores = score_windows(
         guardrail.model, guardrail.reader, frames[1]["text"].tolist(), own.evaluation.tokens_per_batch
     )
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     calibration = calibrate(scores, frames[1]["label"].to_numpy(np.int64), own)
     return dataclasses.replace(guardrail, calibration=calibration)
 
@@ -121,7 +129,8 @@ def measure(
         false positives, n_pos, n_neg.
     """
     config = profile.distillation
-    frames = (train_frame, validation)
+    count = min(config.guard_rows, len(train_frame))
+    frames = (train_frame.sample(count, random_state=profile.seed).reset_index(drop=True), validation)
     tokens = round(_TEACHER_TOKENS * config.guard_tokens)
     ensemble = Ensemble(
         [
@@ -131,9 +140,8 @@ def measure(
             for n in range(TEACHERS)
         ]
     )
-    sample = benchmarks.groupby(["benchmark", "label"], group_keys=False).sample(
-        frac=1, random_state=profile.seed
-    ).groupby(["benchmark", "label"]).head(_ROWS_PER_BENCHMARK)  # fmt: skip
+    shuffled = benchmarks.sample(frac=1, random_state=profile.seed)
+    sample = shuffled.groupby(["benchmark", "label"]).head(_ROWS_PER_BENCHMARK).reset_index(drop=True)
     rows = []
     for seed in range(profile.seed, profile.seed + config.seeds):
         for system, teacher in (("alone", None), ("taught", ensemble)):
