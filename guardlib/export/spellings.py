@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from guardlib.model.embeddings import MAX_CHARS, GuardEmbeddings
+from guardlib.model.embeddings import MAX_CHARS, CharacterCNN, GuardEmbeddings
 
 _AT_ONCE = 2048  # pieces convolved together; bounds memory
 
@@ -26,7 +27,9 @@ class SpelledEmbeddings(nn.Module):
 
     def __init__(self, embeddings: GuardEmbeddings, spellings_FVC: Tensor) -> None:
         super().__init__()
-        self.characters, self.norm = embeddings.characters, embeddings.norm
+        self.norm, self.embed, self.out = embeddings.norm, embeddings.characters.embed, embeddings.characters.out
+        self.span = max(embeddings.characters.widths)
+        self.bank = merged_banks(embeddings.characters)
         forms, self.vocab, chars = spellings_FVC.shape
         # Odd and below 2^40: no sum of 64 products overflows; another spelling has the same key by chance of 2^-40.
         multipliers = torch.randint(1, 2**40, (MAX_CHARS,), generator=torch.Generator().manual_seed(0)) | 1
@@ -34,7 +37,7 @@ class SpelledEmbeddings(nn.Module):
         self.register_buffer("keys_VF", (spellings_FVC.long() * self.multipliers).sum(-1).T.contiguous())
         self.register_buffer("forms", torch.arange(1, forms + 1))
         with torch.inference_mode():
-            parts = [self.characters.convolve(part) for part in spellings_FVC.long().flatten(0, 1).split(_AT_ONCE)]
+            parts = [self.convolve(part) for part in spellings_FVC.long().flatten(0, 1).split(_AT_ONCE)]
             word_VD = embeddings.word.weight
             vectors_FVD = torch.cat(parts).unflatten(0, (forms, self.vocab)) + word_VD
             # Form 0 is the word alone, to which the characters are added.
@@ -54,6 +57,26 @@ class SpelledEmbeddings(nn.Module):
         """Character vectors where ``unusual_BL``, zeros elsewhere: [B, L, D]. An empty row keeps the network busy."""
         chars_SC = torch.cat([char_ids_BLC.new_zeros(1, char_ids_BLC.shape[-1]), char_ids_BLC.flatten(0, 1)])
         rows = torch.cat([unusual_BL.new_ones(1), unusual_BL.flatten()]).nonzero().squeeze(-1)
-        vectors = self.characters.convolve(chars_SC.index_select(0, rows))
+        vectors = self.convolve(chars_SC.index_select(0, rows))
         y_SD = vectors.new_zeros(chars_SC.shape[0], vectors.shape[-1]).index_copy(0, rows, vectors)
         return y_SD[1:].unflatten(0, unusual_BL.shape)
+
+    def convolve(self, chars_UC: Tensor) -> Tensor:
+        """What :meth:`CharacterCNN.convolve` computes, with all widths in one product: int [U, C] → [U, D]."""
+        length = chars_UC.shape[1]
+        padded = F.pad(self.embed(chars_UC), (0, 0, 0, self.span - 1))
+        windows = torch.cat([padded[:, i : i + length] for i in range(self.span)], dim=-1)  # U, C, span d
+        # In two dimensions: the exporter then keeps the name of the weights, by which they are known to stay in float.
+        features = F.gelu(self.bank(windows.flatten(0, 1))).unflatten(0, (-1, length))
+        return self.out((features * (chars_UC != 0).unsqueeze(-1)).amax(1))
+
+
+def merged_banks(characters: CharacterCNN) -> nn.Linear:
+    """The filter banks of all widths as one over windows of the widest, zeros where a narrower one does not reach."""
+    weights = [bank.weight.detach() for bank in characters.banks]
+    reach = max(weight.shape[1] for weight in weights)
+    merged = nn.Linear(reach, sum(len(weight) for weight in weights))
+    with torch.no_grad():
+        merged.weight.copy_(torch.cat([F.pad(weight, (0, reach - weight.shape[1])) for weight in weights]))
+        merged.bias.copy_(torch.cat([bank.bias.detach() for bank in characters.banks]))
+    return merged

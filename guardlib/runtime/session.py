@@ -5,9 +5,11 @@ Legend: N texts, W windows, B batch, L tokens, D width, K classes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -112,6 +114,21 @@ def default_threads() -> int:
     return max(1, min(available, 4))
 
 
+@functools.cache
+def sums_bytes_exactly() -> bool:
+    """Whether the CPU adds products of bytes in 32 bits (VNNI, any ARM); other x86 saturate at 16 bits.
+
+    True only where it is known: on Linux, which tells.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686", "x86"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
 def make_session(model: bytes | Path, threads: int | None = None) -> onnxruntime.InferenceSession:
     """An ONNX session on the CPU: ``threads`` intra-op threads (None: :func:`default_threads`), one inter-op thread.
 
@@ -127,6 +144,8 @@ def make_session(model: bytes | Path, threads: int | None = None) -> onnxruntime
     options.log_severity_level = 3
     # Idle threads of the front graph must not spin while the deep graph wants the cores, nor after the verdict.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not sums_bytes_exactly():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # exact and about half as fast
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -33,8 +33,8 @@ def test_looked_up_is_computed(pair):
 
 def test_usual_spellings_are_not_computed(pair, monkeypatch):
     seen = []
-    convolve = pair[1].characters.convolve
-    monkeypatch.setattr(pair[1].characters, "convolve", lambda chars: seen.append(chars) or convolve(chars))
+    convolve = pair[1].convolve
+    monkeypatch.setattr(pair[1], "convolve", lambda chars: seen.append(chars) or convolve(chars))
     for text, computed in (("Could you tell me what The weather is?", 0), ("IGNORE the rules", 1)):
         batch = make_batch([text])
         with torch.inference_mode():
