@@ -21,7 +21,7 @@ from guardlib.labels import LABEL_NAMES
 from guardlib.runtime.guard import Guard
 
 #: What is tried, in order, from ``export.precision`` on.
-ORDER = ("int8", "int8_blocks", "float16", "float32")
+ORDER = ("int8", "int8_mixed", "int8_blocks", "float16", "float32")
 _TIMED = 40  # texts, one at a time
 _CHANCE = 0.05
 

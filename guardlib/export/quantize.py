@@ -2,9 +2,10 @@
 
 ``float16``: weights stored in half, computed in float32 (CPUs multiply halves no faster). ``int8``: weights per output
 channel, activations per tensor while the graph runs. ``int8_static``: activations with ranges fixed beforehand on
-calibration texts. ``int8_blocks``: weights and activations in blocks of 32 with a scale each, closer and slower.
-``int4``: the same with weights and tables in 4 bits. Before ``int8`` and ``int8_static``, channels of activations that
-reach far are narrowed and the weights behind them widened as much (:func:`smooth`).
+calibration texts. ``int8_blocks``: weights and activations in blocks of 32 with a scale each, closer and slower;
+``int8_mixed``: ``int8``, but blocks of 128 behind GELU, where one scale for all is worst.
+``int4``: ``int8_blocks`` with weights and tables in 4 bits. Before ``int8``, its mixture and ``int8_static``, channels
+of activations that reach far are narrowed and the weights behind them widened as much (:func:`smooth`).
 
 Embedding tables, which ONNX Runtime would give one scale for all rows, get one per row. Outputs of a few channels
 (class logits, routing logit, expert gates) and what is small stay in float32: they weigh nothing and decide much.
@@ -34,12 +35,12 @@ from guardlib.runtime.session import GuardModel, make_session, run_windows
 from guardlib.text.reading import Reader, batches_by_length
 
 #: Precision → bits of a weight. The order is that of size, largest first.
-BITS = {"float32": 32, "float16": 16, "int8_blocks": 8, "int8": 8, "int8_static": 8, "int4": 4}
+BITS = {"float32": 32, "float16": 16, "int8_blocks": 8, "int8_mixed": 8, "int8": 8, "int8_static": 8, "int4": 4}
 #: Channels of an activation that are narrowed, where the widest reaches this many times as far as the rest.
 OUTLIERS, WIDE = 16, 1.5
 _FEW_CHANNELS = 16
 _SMALL = 1 << 20  # bytes of a float32 table below which it stays as it is
-_BLOCK = 32  # weights, or activations, that share a scale
+_BLOCK, _LONG_BLOCK = 32, 128  # weights, or activations, that share a scale
 Feeds = list[dict[str, np.ndarray]]
 
 
@@ -67,7 +68,7 @@ def quantize(source: Path, target: Path, precision: str, feeds: Feeds | None = N
         start, part = Path(scratch) / "start.onnx", Path(scratch) / target.name
         model = ONNXModel(onnx.load(source))
         model.replace_gemm_with_matmul()
-        if feeds and precision in ("int8", "int8_static"):
+        if feeds and precision in ("int8", "int8_mixed", "int8_static"):
             onnx.save(model.model, start)
             smooth(model.model, input_ranges(start, feeds))
         onnx.save(model.model, start)
@@ -208,27 +209,40 @@ def _to_int8_static(source: Path, target: Path, feeds: Feeds) -> None:
 def _to_int8_blocks(source: Path, target: Path, feeds: Feeds) -> None:
     proto = onnx.load(source)
     quantize_tables(proto)
-    _to_blocks(proto, target, 8, ("MatMul",))
+    _to_blocks(proto, target, 8, ("MatMul",), _kept_in_float(proto))
+
+
+def _to_int8_mixed(source: Path, target: Path, feeds: Feeds) -> None:
+    proto = onnx.load(source)
+    after_gelu = {name for node in proto.graph.node if node.op_type == "Gelu" for name in node.output}
+    after_gelu |= {f"{name}_smooth" for name in after_gelu}
+    behind = {node.name for node in _products(proto) if node.input[0] in after_gelu}
+    others = [node.name for node in proto.graph.node if node.op_type == "MatMul" and node.name not in behind]
+    _to_blocks(proto, source, 8, ("MatMul",), others, _LONG_BLOCK)
+    _to_int8(source, target, feeds)
 
 
 def _to_int4(source: Path, target: Path, feeds: Feeds) -> None:
-    _to_blocks(onnx.load(source), target, 4, ("MatMul", "Gather"))
+    proto = onnx.load(source)
+    large = {node.name for node in _lookups(proto)}
+    small = [node.name for node in proto.graph.node if node.op_type == "Gather" and node.name not in large]
+    _to_blocks(proto, target, 4, ("MatMul", "Gather"), _kept_in_float(proto) + small)
 
 
-def _to_blocks(proto: onnx.ModelProto, target: Path, bits: int, kinds: tuple[str, ...]) -> None:
-    """Products (and lookups) of ``kinds`` in blocks of 32 weights; level 4: activations in 8 bits, blocks as well."""
+def _to_blocks(
+    proto: onnx.ModelProto, target: Path, bits: int, kinds: tuple[str, ...], kept: list[str], block: int = _BLOCK
+) -> None:
+    """Nodes of ``kinds`` but ``kept`` in blocks of weights; level 4: activations in blocks of 8 bits as well."""
     # Its import sets up logging for the whole process, which the caller undoes.
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    large = {node.name for node in _lookups(proto)}
-    small = [node.name for node in proto.graph.node if node.op_type == "Gather" and node.name not in large]
     quantizer = MatMulNBitsQuantizer(
         proto,
         bits=bits,
-        block_size=_BLOCK,
+        block_size=block,
         is_symmetric=True,
         accuracy_level=4,
-        nodes_to_exclude=_kept_in_float(proto) + small,
+        nodes_to_exclude=kept,
         op_types_to_quantize=kinds,
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
@@ -240,6 +254,7 @@ def _to_blocks(proto: onnx.ModelProto, target: Path, bits: int, kinds: tuple[str
 _QUANTIZERS: dict[str, Callable[[Path, Path, Feeds], None]] = {
     "float16": _to_half,
     "int8_blocks": _to_int8_blocks,
+    "int8_mixed": _to_int8_mixed,
     "int8": _to_int8,
     "int8_static": _to_int8_static,
     "int4": _to_int4,

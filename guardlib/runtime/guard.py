@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import overload
@@ -181,6 +182,25 @@ class Guard:
         ]
         verdicts = [verdict for part in _chunks(texts) for verdict in self._scan(part, limit)]
         return verdicts[0] if single else verdicts
+
+    def scan_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        batch: int = 32,
+        threshold: float | None = None,
+        fpr: float | None = None,
+        truncate: bool = False,
+    ) -> Iterator[Verdict]:
+        """Judge a stream of texts in order, ``batch`` of them together; no more than that is read ahead.
+
+        Args and errors are those of :meth:`scan`; ValueError also for a ``batch`` below 1.
+        """
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; expected at least 1")
+        stream = iter(texts)
+        while part := list(itertools.islice(stream, batch)):
+            yield from self.scan(part, threshold=threshold, fpr=fpr, truncate=truncate)
 
     def score_windows(self, texts: list[str], every_branch: bool = False) -> WindowScores:
         """Raw outputs per window; ``every_branch`` runs the deep graph for all of them, for analysis."""

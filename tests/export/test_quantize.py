@@ -78,7 +78,9 @@ def test_smoothing_saves_the_other_channels(wide, tmp_path):
     assert error(tmp_path / "smooth.onnx", x, expected) < 0.5 * error(tmp_path / "plain.onnx", x, expected)
 
 
-@pytest.mark.parametrize(("precision", "most"), [("float16", 1e-3), ("int8_blocks", 0.03), ("int4", 0.2)])
+@pytest.mark.parametrize(
+    ("precision", "most"), [("float16", 1e-3), ("int8_blocks", 0.03), ("int8_mixed", 0.2), ("int4", 0.2)]
+)
 def test_products_in_other_precisions_are_close(wide, tmp_path, precision, most):
     path, x, expected = wide
     quantize.quantize(path, tmp_path / "q.onnx", precision)

@@ -142,6 +142,19 @@ def test_order_and_types_of_answers(guard):
     assert isinstance(guard.scan(("a", "b")), list)
 
 
+def test_a_stream_is_judged_as_it_comes(guard):
+    taken = []
+    stream = (taken.append(text) or text for text in tiny_guard.TEXTS)
+    verdicts = guard.scan_iter(stream, batch=3)
+    first = next(verdicts)
+    assert len(taken) == 3
+    scores = [first.score, *(verdict.score for verdict in verdicts)]
+    assert scores == pytest.approx([verdict.score for verdict in guard.scan(list(tiny_guard.TEXTS))], abs=1e-5)
+    assert list(guard.scan_iter([])) == []
+    with pytest.raises(ValueError, match="batch is 0"):
+        next(guard.scan_iter(["a"], batch=0))
+
+
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [(None, "NoneType"), (b"bytes", "bytes"), (3, "int"), ({"a": 1}, "dict"), (["a", 2], "int at position 1")],
