@@ -12,7 +12,7 @@ from guardlib.evaluation.benchmarks import CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import Label
 
 #: Length of the document → how many documents; each holds an attack in all positions, and a request in one.
-DOCUMENTS = {500: 32, 1500: 12, 5000: 6}
+DOCUMENTS = {500: 30, 1500: 10, 5000: 5}
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _PARTS = ("document", "web_page", "email", "business", "writing", "creative", "system_prompt")
 
