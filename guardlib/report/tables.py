@@ -92,12 +92,15 @@ def rates_by(frame: pd.DataFrame, *by: str, n: str = "n") -> pd.DataFrame:
         frame: columns ``by``, system, rate (or value), low, high (fractions) and ``n``, the number of rows behind it.
 
     Returns:
-        Columns ``by`` (readable), n and one per system. Where systems saw different rows, n is their range.
+        Columns ``by`` (readable), n and one per system. Where systems saw different rows, n is their range. No rows
+        where there are no rates.
 
     Raises:
         ValueError: columns that are missing, percentages in place of fractions, the same rate twice.
     """
     frame = frame.rename(columns={"value": "rate"})
+    if frame.empty and {*by, "system"} <= set(frame.columns):  # a benchmark that did not run
+        return pd.DataFrame(columns=[*map(readable, by), "n"])
     frame = check_frame("rates_by", frame, (*by, "system", n), "05_benchmarks/benchmark_results.json")
     check_fractions("rates_by", frame, ("rate", "low", "high"))
     if (twice := frame.duplicated([*by, "system"])).any():

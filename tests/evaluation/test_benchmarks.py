@@ -27,7 +27,7 @@ from guardlib.evaluation.benchmarks import (
     read_status,
     write_status,
 )
-from guardlib.evaluation.suites.hidden import attacks_of, variant_of
+from guardlib.evaluation.suites.hidden import variant_of
 from guardlib.evaluation.suites.long_documents import _TOKEN, DOCUMENTS
 from guardlib.evaluation.suites.pint import COMPOSITION
 from guardlib.evaluation.suites.robustness import AS_WRITTEN, CHANGES
@@ -38,11 +38,10 @@ from tests.evaluation.rows import benchmark_rows
 MIRROR = os.environ.get("GUARDLIB_DATA")
 WITHOUT_MIRROR = {
     "corpus_heldout", "corpus_multilingual", "flipattack", "transforms", "over_defence", "long_documents", "robustness",
-    "pint_proxy",
+    "pint_proxy", "flipattack_wrapped", "codechameleon",
 }  # fmt: skip
 GATED_OR_SUPPLIED = {"wildguard_test", "toxic_chat", "pint", "guardset_x"}
 ATTACK_OF = {variant_of(name): name for name in ATTACKS}
-CHAMELEON = {"codechameleon"} if attacks_of("CodeChameleon") else set()
 
 
 def _offline_build(profile):
@@ -96,7 +95,7 @@ def test_transforms_have_matched_benign_text(built, name):
         if attack.inverse and attack.domain.startswith("every str"):
             restored = [group_of(attack.inverse(text)) for text in part["text"]]
             assert (part["group"] == restored).mean() > 0.95, "undoing the transform gives the base text back"
-    bases = rows[~rows["variant"].str.contains("wrapped")].groupby("variant")["group"].apply(set)
+    bases = rows.groupby("variant")["group"].apply(set)
     everything = set.union(*bases)  # some transforms leave text without Latin letters as it is, which drops out
     assert all(len(texts) > 0.6 * len(everything) for texts in bases), "the same texts under every transform"
     assert (rows.groupby("group")["label"].nunique() == 1).all(), "a text is an attack in all variants or in none"
@@ -121,12 +120,12 @@ def test_every_benchmark_has_a_status(built):
         assert row["n"] == (rows["benchmark"] == row["benchmark"]).sum() == row["n_attack"] + row["n_benign"]
     if MIRROR:
         not_run = {row["benchmark"] for row in status if not row["ran"]}
-        assert not_run <= GATED_OR_SUPPLIED | ({"codechameleon"} - CHAMELEON)
+        assert not_run <= GATED_OR_SUPPLIED
 
 
 def test_without_a_mirror_the_corpus_is_used_and_the_rest_is_explained(corpus_only):
     status = {row["benchmark"]: row for row in corpus_only[1]}
-    assert {name for name, row in status.items() if row["ran"]} == WITHOUT_MIRROR | CHAMELEON
+    assert {name for name, row in status.items() if row["ran"]} == WITHOUT_MIRROR
     assert "leolee99/NotInject: no mirror given" in status["notinject"]["why_not"]
     assert status["flipattack"]["absent_sources"] == ["advbench", "deepset", "jbb_behaviors"]
     assert status["corpus_heldout"]["absent_sources"] == []
@@ -159,6 +158,15 @@ def test_plain_harmful_requests_are_marked(built):
     rows = _rows(built, "jbb_behaviors_harmful")
     assert set(rows["family"]) == {HARMFUL_REQUEST}
     assert (built[0].loc[built[0]["benchmark"] != "jbb_behaviors_harmful", "family"] != HARMFUL_REQUEST).all()
+
+
+def test_every_attack_is_a_row_of_one_benchmark(built):
+    paired = built[0][built[0]["benchmark"].isin([name for name, item in BENCHMARKS.items() if item.paired])]
+    assert paired.groupby("variant")["benchmark"].nunique().eq(1).all()
+    assert {ATTACK_OF[variant] for variant in paired["variant"].unique()} == set(ATTACKS)
+    assert len(ATTACK_OF) == len(ATTACKS)
+    chameleon = paired[paired["benchmark"] == "codechameleon"]
+    assert chameleon["variant"].nunique() == 10, "five rules in two styles"
 
 
 def test_long_documents_have_the_length_they_say(built):

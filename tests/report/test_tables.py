@@ -88,6 +88,7 @@ def test_rates_by_has_a_column_per_system():
         ["role-play", "80 to 90", "10.0 [5.0, 18.0]", "20.0 [10.0, 30.0]"],
         ["x y", "5", "0.0 [0.0, 40.0]", "–"],
     ]
+    assert tables.rates_by(rate_rows().iloc[:0], "kind").empty, "a benchmark that did not run"
     with pytest.raises(ValueError, match=r"\['role-play', 'guard'\] has two rates"):
         tables.rates_by(pd.concat([rate_rows(), rate_rows()]), "kind")
     with pytest.raises(ValueError, match="not a percentage"):

@@ -1,7 +1,8 @@
 """Text hidden by every registered attack generator, attacks and benign text under the same transform.
 
-What runs is what :data:`guardlib.data.attacks.ATTACKS` holds: a generator registered there is a row here. FlipAttack's
-and CodeChameleon's, told by the paper they cite, are benchmarks of their own.
+What runs is what :data:`guardlib.data.attacks.ATTACKS` holds: a generator registered there is a row here. FlipAttack's,
+bare and wrapped, and CodeChameleon's are benchmarks of their own. Words that a generator adds are those that are never
+trained on.
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ from guardlib.evaluation.benchmarks import CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import HARMFUL_REQUEST, Label
 
 #: Base texts per label and transform: there are many transforms; those with a wrapper make long texts.
-_TRANSFORMED, _WRAPPED = 150, 50
+_TRANSFORMED, _WRAPPED = 150, 40
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
 HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
 ENCODED = "encoded"
 
 
-def attacks_of(paper: str) -> list[str]:
-    """Names of the registered attacks that cite ``paper``."""
-    return [name for name, attack in attacks.ATTACKS.items() if paper in attack.citation]
+def attacks_of(kind: str, paper: str = "") -> list[str]:
+    """Names of the registered attacks of ``kind`` that cite ``paper``."""
+    return [name for name, attack in attacks.ATTACKS.items() if attack.kind == kind and paper in attack.citation]
 
 
 def variant_of(name: str) -> str:
-    """``flip_fcw`` → ``FCW``, ``wrapped_fmm`` → ``FMM wrapped``; other names as they are."""
-    place, _, mode = name.partition("_")
-    return {"flip": mode.upper(), "wrapped": f"{mode.upper()} wrapped"}.get(place, name)
+    """``flip_fcw`` → ``FCW``, ``wrapped_fmm`` → ``FMM wrapped``; CodeChameleon's lose its name; others stay."""
+    if name.startswith("flip_"):
+        return name.removeprefix("flip_").upper()
+    if name.startswith("wrapped_"):
+        return f"{name.removeprefix('wrapped_').upper()} wrapped"
+    return name.removeprefix("codechameleon_")
 
 
 def _bases(context: Context) -> pd.DataFrame:
@@ -58,7 +62,7 @@ def _transformed(context: Context, variants: dict[str, str], at_most: int | None
         rng = context.rng("transforms", "bases")
         parts = [part.iloc[rng.permutation(len(part))[:at_most]] for _, part in bases.groupby("label")]
         bases = pd.concat(parts, ignore_index=True)
-    frames = [bases.iloc[:0].assign(variant="", base="")]
+    frames = []
     for variant, name in variants.items():
         # A generator per text: no row depends on which other texts could be had.
         texts = [attacks.apply(name, text, context.rng(name, text), held_out=True) for text in bases["text"]]
@@ -68,45 +72,59 @@ def _transformed(context: Context, variants: dict[str, str], at_most: int | None
     return pd.concat(frames, ignore_index=True)
 
 
+def _named(names: list[str]) -> dict[str, str]:
+    """Variant → attack name; SourceError where there are none."""
+    if not names:
+        raise SourceError("no attack generator of this kind is registered in guardlib.data.attacks")
+    return {variant_of(name): name for name in names}
+
+
 @benchmark(
     "flipattack",
-    measures="FlipAttack on bare text: word order (FWO), characters in words (FCW), all characters (FCS; FMM's is the "
-    "same text); and with its instruction to flip back, where generators for that are registered.",
+    measures="FlipAttack on bare text: word order (FWO), characters in words (FCW), all characters (FCS; FMM's is "
+    "the same text).",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
     over_defence=ENCODED,
 )
 def flipattack(context: Context) -> pd.DataFrame:
-    names = attacks_of("FlipAttack")
-    bare = {variant_of(name): name for name in names if "wrapped" not in name}
-    wrapped = {variant_of(name): name for name in names if "wrapped" in name}
-    return pd.concat([_transformed(context, bare), _transformed(context, wrapped, _TRANSFORMED)], ignore_index=True)
+    return _transformed(context, _named(attacks_of("flip")))
+
+
+@benchmark(
+    "flipattack_wrapped",
+    measures="FlipAttack with its prompt that says how to flip back, all four modes, in wording never trained on.",
+    licence=HIDDEN_LICENCE,
+    positive=HIDDEN_GOALS,
+    paired=True,
+    over_defence=ENCODED,
+)
+def flipattack_wrapped(context: Context) -> pd.DataFrame:
+    return _transformed(context, _named(attacks_of("wrapper", "FlipAttack")), _WRAPPED)
 
 
 @benchmark(
     "codechameleon",
-    measures="CodeChameleon: the goal encrypted by a rule, with the decryption function in the prompt.",
+    measures="CodeChameleon: the goal encrypted by a rule, the decryption in the prompt as code or as text; in wording "
+    "never trained on.",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
     over_defence=ENCODED,
 )
 def codechameleon(context: Context) -> pd.DataFrame:
-    names = attacks_of("CodeChameleon")
-    if not names:
-        raise SourceError("no attack generator that cites CodeChameleon is registered in guardlib.data.attacks")
-    return _transformed(context, {name: name for name in names}, _WRAPPED)
+    return _transformed(context, _named(attacks_of("wrapper", "CodeChameleon")), _WRAPPED)
 
 
 @benchmark(
     "transforms",
-    measures="Text hidden by an encoding or a character trick: every other registered attack.",
+    measures="Text hidden by an encoding, a character trick, split into pieces or before noise: every other attack.",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
     over_defence=ENCODED,
 )
 def transforms(context: Context) -> pd.DataFrame:
-    elsewhere = {*attacks_of("FlipAttack"), *attacks_of("CodeChameleon")}
-    return _transformed(context, {name: name for name in attacks.ATTACKS if name not in elsewhere}, _TRANSFORMED)
+    elsewhere = {*attacks_of("flip"), *attacks_of("wrapper", "FlipAttack"), *attacks_of("wrapper", "CodeChameleon")}
+    return _transformed(context, _named([name for name in attacks.ATTACKS if name not in elsewhere]), _TRANSFORMED)
