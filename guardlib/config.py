@@ -253,7 +253,7 @@ PROFILES: dict[str, Profile] = {
     "release": Profile(
         name="release",
         data=DataConfig(licences="permissive"),
-        training=TrainingConfig(epochs=3, max_train_tokens=1_500_000),
+        training=TrainingConfig(epochs=3, max_train_tokens=1_000_000),
         # `laptop` compares systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules",), latency_references=("BERT-6",)),
         export=ExportConfig(parity_texts=2000),
