@@ -24,7 +24,10 @@ TOP = 5  # tokens compared at each position
 
 
 class Perplexity(NamedTuple):
-    """Of one model on one text. Models of different vocabularies compare by ``bits_per_character`` alone."""
+    """Of one model on one text. Models of different vocabularies compare by ``bits_per_character`` alone.
+
+    The bits are a little low for all: the first token of a sequence is read, not predicted, and its characters count.
+    """
 
     perplexity: float
     bits_per_character: float

@@ -19,6 +19,7 @@ from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import distil
 
 _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
+_MANY = 1000  # epochs: the teacher reads as long as it has steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +29,35 @@ class Setting:
     teacher: LanguageModel
     student_tokenizer: object
     train: Pieces
-    validation: Pieces
+    validation: Pieces  # chooses each run's weights
+    test: Pieces  # only measures
     match: Match
 
 
-def prepare(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile, folder: Path, bar: bool = True) -> Setting:
-    """Train the teacher on ``train``'s open text (its log goes to ``folder/teacher``) and cut both texts for the pair.
+def prepare(
+    train: pd.DataFrame, validation: pd.DataFrame, test: pd.DataFrame, profile: Profile, folder: Path, bar: bool = True
+) -> Setting:
+    """Train the teacher on ``train``'s open text (its log goes to ``folder/teacher``) and cut all texts for the pair.
 
     Raises:
         PairError: no open text, or a pair that cannot be matched.
     """
     config = profile.distillation
-    texts, held_out = open_text(train), open_text(validation)
+    texts, *held_out = (open_text(frame) for frame in (train, validation, test))
     tokenizers = [small.train_tokenizer(texts[:_TOKENIZER_TEXTS], size)
                   for size in (config.teacher_vocab, config.student_vocab)]  # fmt: skip
     teacher = small.make_language_model(
         small.teacher_config(config, len(tokenizers[0])), tokenizers[0], "teacher", profile.seed
     )
-    own = [Pieces.cut(part, config.max_length, tokenizers[0]) for part in (texts, held_out)]
+    own = [Pieces.cut(part, config.max_length, tokenizers[0]) for part in (texts, held_out[0])]
     steps = dataclasses.replace(config, max_steps=config.teacher_steps, epochs=_MANY, patience=0)
     distil(teacher, *own, steps, folder / "teacher", ALONE, seed=profile.seed, progress_bar=bar)
     shutil.rmtree(folder / "teacher" / "checkpoints")
     teacher.model.to(teacher_dtype(config.precision)).config.output_router_logits = False
-    pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, held_out)]
-    pair[1] = pair[1].first(config.evaluation_sequences)
+    pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, *held_out)]
+    pair[1:] = [part.first(config.evaluation_sequences) for part in pair[1:]]
     example = make_student(config, tokenizers[1], profile.seed)
     return Setting(teacher, tokenizers[1], *pair, match(teacher, example, pair[1], config.layer_map))
-
-
-_MANY = 1000  # epochs: the teacher reads as long as it has steps
 
 
 def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageModel:
@@ -65,7 +66,7 @@ def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageMo
 
 
 def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) -> pd.DataFrame:
-    """A student of every recipe and seed; a row each: perplexity, bits per character, what it retained.
+    """A student of every recipe and seed; a row each, on the test text: perplexity, bits per character, what is kept.
 
     Logs go to ``folder/<recipe>_<seed>``.
 
@@ -84,21 +85,21 @@ def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) ->
                 setting.teacher, setting.match, seed, bar,
             )  # fmt: skip
             shutil.rmtree(folder / f"{name}_{seed}" / "checkpoints")  # what was kept is in the student
-            kept = retention(setting.teacher, student, setting.match, setting.validation)
-            found = perplexity(student, setting.validation)
+            kept = retention(setting.teacher, student, setting.match, setting.test)
+            found = perplexity(student, setting.test)
             rows.append({"recipe": name, "seed": seed, **found._asdict(), **kept._asdict()})
     return pd.DataFrame(rows)
 
 
-def teacher_row(setting: Setting, own: Pieces | None = None) -> dict:
-    """The teacher's perplexity on the validation text, over its own tokens."""
-    return perplexity(setting.teacher, own or setting.validation, "teacher")._asdict()
+def teacher_row(setting: Setting) -> dict:
+    """The teacher's perplexity on the test text, over its own tokens."""
+    return perplexity(setting.teacher, setting.test, "teacher")._asdict()
 
 
 def sizes(setting: Setting, profile: Profile) -> pd.DataFrame:
     """Compression and speed-up of the student against the teacher."""
     student = make_student(profile.distillation, setting.student_tokenizer, profile.seed)
-    return compression(setting.teacher, student, setting.validation)
+    return compression(setting.teacher, student, setting.test)
 
 
 def steps_of(folder: Path, recipe: str, seed: int) -> pd.DataFrame:

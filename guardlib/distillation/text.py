@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from guardlib.data.generated import INDIRECT, OBFUSCATED
+from guardlib.data.generated import INDIRECT, OBFUSCATED, WRAPPED
 from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
 from guardlib.distillation.errors import PairError
 
-_MADE = (INDIRECT, OBFUSCATED, "wrapped", HARD_NEGATIVES)  # sources that this package's own code composed
+_MADE = (INDIRECT, OBFUSCATED, WRAPPED, HARD_NEGATIVES)  # sources that this package's own code composed
 _GAP = "\n\n"  # between texts of the stream
 _CHUNK = 2000  # texts tokenized at once
 

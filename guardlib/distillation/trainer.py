@@ -275,7 +275,7 @@ def run_identity(student, train: Pieces, config, recipe: Recipe, teacher, seed: 
     text = hashlib.sha256(b"".join(piece.student.tobytes() for piece in train.pieces)).hexdigest()[:16]
     return {
         "student": f"{student.name} {model_digest(student)}",
-        "teacher": f"{teacher.name} {model_digest(teacher)}" if teacher and recipe.taught else "none",
+        "teacher": f"{teacher.name} {model_digest(teacher, weights=True)}" if teacher and recipe.taught else "none",
         "recipe": recipe.name,
         "settings": json.dumps(settings, sort_keys=True),
         "seed": str(seed),
@@ -283,7 +283,11 @@ def run_identity(student, train: Pieces, config, recipe: Recipe, teacher, seed: 
     }
 
 
-def model_digest(language_model: LanguageModel) -> str:
-    """Short hash of a model's shapes: the student's weights change as it learns, its shape does not."""
+def model_digest(language_model: LanguageModel, weights: bool = False) -> str:
+    """Short hash of a model's shapes, and of its first embeddings with ``weights``.
+
+    A student's weights change as it learns, its shape does not; a teacher's do not change, and are who it is.
+    """
     shapes = [(name, tuple(p.shape)) for name, p in language_model.model.named_parameters()]
-    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:8]
+    first = language_model.model.get_input_embeddings().weight[:64].detach().float().cpu().numpy().tobytes()
+    return hashlib.sha256(repr(shapes).encode() + (first if weights else b"")).hexdigest()[:8]

@@ -106,9 +106,10 @@ def expert_use(steps: pd.DataFrame) -> Figure:
         ax.fill_between(steps["step"], bottom, top, color=colour, lw=0, alpha=0.85, step="mid")
         if np.ptp(steps["step"]) > 0 and (top - bottom).max() > 0.09:
             widest = int((top - bottom).argmax())
-            x = steps["step"].iloc[min(max(widest, 1), len(steps) - 2)] if len(steps) > 2 else steps["step"].mean()
-            ax.text(x, (bottom + top)[widest] / 2, column.rsplit("_", 1)[1], color="white", size=7, ha="center",
-                    va="center", weight="bold")  # fmt: skip
+            side, shift = ("left", 2) if widest == 0 else ("right", -2) if widest == len(steps) - 1 else ("center", 0)
+            place = steps["step"].iloc[widest], (bottom + top)[widest] / 2
+            ax.annotate(column.rsplit("_", 1)[1], place, (shift, 0), textcoords="offset points", color="white", size=7,
+                        ha=side, va="center", weight="bold")  # fmt: skip
         bottom = top
     percent_axis(ax.yaxis)
     ax.set(xlabel="optimizer step", ylabel="weight by expert (%)")
