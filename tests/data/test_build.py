@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -75,7 +76,9 @@ def test_each_attack_has_benign_text_under_the_same_trick(built):
     hidden = built.train[built.train["source"] == "obfuscated"]
     counts = pd.crosstab(hidden["family"], hidden["label"] == 0)
     assert set(counts.index) == set(ATTACKS) - {"full_width"}  # a folded copy of the text itself
-    assert (counts >= SMOKE.data.generated_per_attack - 1).all(axis=None)
+    wrapper = counts.index.map(lambda name: ATTACKS[name].kind == "wrapper")
+    wanted = np.where(wrapper, SMOKE.data.generated_per_attack // 3, SMOKE.data.generated_per_attack)
+    assert (counts.to_numpy() >= wanted[:, None] - 1).all()
     assert counts.min(axis=1).sum() > 0.8 * counts.max(axis=1).sum()
 
 

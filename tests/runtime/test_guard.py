@@ -229,10 +229,11 @@ def test_threads_get_the_same_verdicts(guard):
         assert list(pool.map(guard.scan, texts)) == serial
 
 
-def test_soak_of_a_few_texts(tiny):
+def test_soak_of_a_few_texts(tiny, monkeypatch):
     """The real one, 8 threads and 10,000 texts each, is run by hand: benchmarks/soak.py."""
     spec = importlib.util.spec_from_file_location("soak", ROOT / "benchmarks" / "soak.py")
     soak = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "soak", soak)  # its dataclasses look for their module
     spec.loader.exec_module(soak)
     guard = Guard.load(tiny.folder / "guard", threads=1)
     result = soak.soak(guard, list(tiny_guard.TEXTS), threads=4, texts_each=50, samples=4)

@@ -59,7 +59,7 @@ def test_gradients_held_are_left_alone():
 def test_training_with_it_makes_the_worst_case_better(tmp_path):
     frame, losses = make_frame(160), {}
     for method in ("none", "fgsm"):
-        profile = make_profile(epochs=8, adversarial=method, adversarial_epsilon=4.0, adversarial_weight=1.0)
+        profile = make_profile(epochs=8, adversarial=method, adversarial_epsilon=16.0, adversarial_weight=1.0)
         model, reader = make_model(), make_reader()
         train(model, reader, frame, frame[:40], profile, tmp_path / method, progress_bar=False)
         probe = dataclasses.replace(profile.training, adversarial="fgsm")
