@@ -18,6 +18,7 @@ from guardlib import Guard
 from guardlib.labels import Label
 from guardlib.model.inference import decide, score_windows
 from guardlib.runtime import guard as guard_module
+from guardlib.runtime import session
 from guardlib.runtime.guard import MAX_CHARACTERS, GuardLoadError
 from guardlib.runtime.response import decode
 from guardlib.runtime.session import FILES, make_session
@@ -363,3 +364,22 @@ def test_neither_torch_nor_the_laboratory_is_imported(tiny):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] in ("fast", "deep")
     assert done.stdout.splitlines()[1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "exact"),
+    [
+        ("x86_64", "avx2 avx512_vnni", True),
+        ("AMD64", "avx2 avx_vnni", True),
+        ("x86_64", "avx2 avx512f", False),
+        ("aarch64", "", True),
+    ],
+)
+def test_where_products_of_bytes_do_not_saturate(monkeypatch, machine, flags, exact):
+    monkeypatch.setattr(session.platform, "machine", lambda: machine)
+    monkeypatch.setattr(session.Path, "read_text", lambda *_, **__: f"flags : {flags}\n")
+    session.sums_bytes_exactly.cache_clear()
+    try:
+        assert session.sums_bytes_exactly() == exact
+    finally:
+        session.sums_bytes_exactly.cache_clear()
