@@ -145,7 +145,7 @@ def latency_table(latency: pd.DataFrame, reference: str | None = None) -> pd.Dat
 
 
 def sizes_and_routing(sizes: pd.DataFrame, routing: pd.DataFrame) -> pd.DataFrame:
-    """Table 3: bytes on disk per precision, and the share of texts sent deep per class.
+    """Table 3: bytes on disk per precision (of two or fewer, file by file), and the share of texts sent deep per class.
 
     Args:
         sizes: one row per file: precision, file, bytes.
@@ -164,8 +164,8 @@ def sizes_and_routing(sizes: pd.DataFrame, routing: pd.DataFrame) -> pd.DataFram
     for precision in ordered(sizes["precision"]):
         part = sizes[sizes["precision"] == precision]
         title = f"size on disk, {str(precision).upper()}"
-        entries = [*zip(part["file"], part["bytes"], strict=True)]
-        entries += [("all files", part["bytes"].sum())] if len(part) > 1 else []
+        entries = [*zip(part["file"], part["bytes"], strict=True)] if sizes["precision"].nunique() <= 2 else []
+        entries += [("all files", part["bytes"].sum())] if len(part) > 1 or not entries else []
         rows += [{"Part": title, "Item": str(file), "Value": f"{b / 1e6:.2f} MB", "n": DASH} for file, b in entries]
     for row in routing.itertuples():
         value = rate(row.deep_share, row.low, row.high)
