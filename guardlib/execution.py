@@ -109,11 +109,29 @@ def settle_progress(copy: Path) -> None:
                 settled.append(output)
         for output in settled:
             if output.output_type == "stream":
-                lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n")]
+                lines = on_a_terminal(output.text)
                 output.text = "\n".join(lines) if any(lines) else ""
         if cell.cell_type == "code":
             cell.outputs = [output for output in settled if output.output_type != "stream" or output.text]
     nbformat.write(notebook, copy)
+
+
+def on_a_terminal(text: str) -> list[str]:
+    """The lines that a terminal shows in the end: "\\r" goes back to a line's start, "\\x1b[A" (nested bars) up one."""
+    lines, row, column = [""], 0, 0
+    for part in re.split(r"(\n|\r|\x1b\[A)", text):
+        if part == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        elif part == "\r":
+            column = 0
+        elif part == "\x1b[A":
+            row = max(row - 1, 0)
+        else:
+            before = lines[row].ljust(column)
+            lines[row] = before[:column] + part + before[column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
 
 
 def describe_failure(error) -> str:

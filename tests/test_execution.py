@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import nbformat
+import io
 
-from guardlib.execution import settle_progress
+import nbformat
+from tqdm import tqdm
+
+from guardlib.execution import on_a_terminal, settle_progress
 
 
 def stream(name: str, text: str):
@@ -32,3 +35,13 @@ def test_a_progress_bar_leaves_its_last_state(tmp_path):
 
 def test_a_notebook_that_was_never_written_is_no_error(tmp_path):
     settle_progress(tmp_path / "none.ipynb")
+
+
+def test_nested_bars_leave_what_a_terminal_shows():
+    stream = io.StringIO()
+    for _ in tqdm(range(2), desc="outer", file=stream, mininterval=0, ncols=60):
+        for _ in tqdm(range(3), desc="inner", file=stream, mininterval=0, ncols=60, leave=False):
+            pass
+    lines = on_a_terminal(stream.getvalue())
+    assert lines[0].startswith("outer: 100%")
+    assert not any(lines[1:])
