@@ -42,7 +42,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
     systems = [name for name in SYSTEMS if name in set(default["system"])]
     matched = metrics.matched_detection(paired_rows(scores[scores["system"] == "guard"]))
     parts = [
-        _origin(profile, manifests),
+        origin(profile, manifests),
         "**Detection and false positives** (percent, 95 % interval; threshold 0.5)",
         tables.to_markdown(tables.main_results(default, systems, accuracy=True)),
         "**The same transform on attacks and on benign text** (the routed guard, threshold 0.5)",
@@ -94,12 +94,17 @@ def stage_table(manifests: dict[str, Manifest]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _origin(profile: str, manifests: dict[str, Manifest]) -> str:
+def origin(profile: str, manifests: dict[str, Manifest]) -> str:
+    """Where the numbers come from; where stages ran at different commits, which ran at which."""
     last = manifests["08_paper_figures"]
     machine = last.machine
     total = sum(manifest.seconds for manifest in manifests.values()) / 60
+    stages: dict[str, list[str]] = {}
+    for stage, manifest in manifests.items():
+        stages.setdefault(manifest.commit, []).append(stage[:2])
+    commits = [f"`{commit}`" + f" ({', '.join(of)})" * (len(stages) > 1) for commit, of in stages.items()]
     return (
-        f"Profile `{profile}`, commit `{manifests['03_train'].commit}`, seed {last.seed}, {total:.0f} minutes on "
+        f"Profile `{profile}`, commit {', '.join(commits)}, seed {last.seed}, {total:.0f} minutes on "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB. Data: {last.notes}."
     )
 

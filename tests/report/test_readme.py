@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
-from guardlib.report.readme import END, START, main, matched_table, results_section, size_table, update
+from guardlib.paths import STAGES
+from guardlib.report.readme import END, START, main, matched_table, origin, results_section, size_table, update
 
 
 def test_update_replaces_only_between_the_markers(tmp_path):
@@ -46,3 +49,17 @@ def test_tables_print_what_the_frames_hold():
     assert printed["Benign flagged"] == "5.0 [1.0, 16.0]"
     sizes = pd.DataFrame({"precision": ["int8", "int8"], "bytes": [1_500_000, 2_500_000]})
     assert size_table(sizes)["On disk"].tolist() == ["4.0 MB"]
+
+
+@pytest.mark.parametrize(
+    ("commits", "said"),
+    [
+        (["aaa"] * 8, "commit `aaa`, seed 0"),
+        (["aaa", *["bbb"] * 7], "commit `aaa` (01), `bbb` (02, 03, 04, 05, 06, 07, 08)"),
+    ],
+)
+def test_stages_of_different_commits_are_told_apart(commits, said):
+    machine = {"cpu": "A", "cores": 2, "memory": 2**30}
+    shared = {"machine": machine, "seconds": 60.0, "seed": 0, "notes": "none"}
+    manifests = {stage: SimpleNamespace(commit=commit, **shared) for stage, commit in zip(STAGES, commits, strict=True)}
+    assert said in origin("laptop", manifests)
