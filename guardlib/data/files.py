@@ -1,7 +1,8 @@
-"""A user's own CSV, JSONL or parquet file as training rows, next to the registered sets."""
+"""A user's own files: read whatever their kind, and as training rows next to the registered sets."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +12,7 @@ from guardlib.data.records import SourceError, read_flag, screen
 from guardlib.data.sources import SourceResult
 from guardlib.labels import LABEL_NAMES, Label
 
-_READERS = {
-    ".csv": lambda path: pd.read_csv(path, dtype=object, keep_default_na=False),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
-    ".parquet": pd.read_parquet,
-}
+ENDINGS = (".txt", ".csv", ".json", ".jsonl", ".yaml", ".yml", ".parquet")
 _OWN = ("family", "lang")  # taken where the file has them
 
 
@@ -30,13 +27,7 @@ def load_file(path: Path | str, text: str = "text", label: str = "label") -> Sou
         SourceError: the file is missing, damaged, of another kind, or lacks a column. One line.
     """
     path = Path(path).expanduser()
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise SourceError(f"{path}: files end in {', '.join(_READERS)}; convert it or rename it")
-    try:
-        frame = reader(path)
-    except (OSError, ValueError) as error:  # pandas and pyarrow raise subclasses of these
-        raise SourceError(f"{path} cannot be read ({' '.join(str(error).split())}); check data.files") from error
+    frame = read_table(path)
     if missing := [column for column in (text, label) if column not in frame.columns]:
         raise SourceError(
             f"{path}: column(s) {', '.join(missing)} missing, found {', '.join(map(str, frame.columns))}; "
@@ -46,12 +37,51 @@ def load_file(path: Path | str, text: str = "text", label: str = "label") -> Sou
         frame[name].fillna("").astype(str).tolist() if name in frame.columns else [""] * len(frame) for name in _OWN
     )
     rows, quarantined = screen(
-        frame[text].tolist(), [_label(value) for value in frame[label]], family, lang, path.stem, "train"
+        frame[text].tolist(), [read_label(value) for value in frame[label]], family, lang, path.stem, "train"
     )
     return SourceResult(rows, "file", len(rows), quarantined, {"train": TRAIN})
 
 
-def _label(value: object) -> Label | str:
+def read_table(path: Path) -> pd.DataFrame:
+    """The rows of a file as plain values: text (one a line, column ``text``), CSV, JSON, JSON lines, YAML or parquet.
+
+    Raises:
+        SourceError: it ends otherwise, is missing or damaged, or is no list of entries. One line.
+    """
+    kind = path.suffix.lower()
+    if kind not in ENDINGS:
+        raise SourceError(f"{path}: ending {path.suffix!r} is not known; expected one of {', '.join(ENDINGS)}")
+    try:
+        if kind == ".txt":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return pd.DataFrame({"text": [line for line in lines if line.strip()]}, dtype=object)
+        if kind == ".csv":
+            return pd.read_csv(path, dtype=object, keep_default_na=False)  # "NA" is a text like any other
+        if kind == ".parquet":
+            return pd.read_parquet(path)
+        return pd.DataFrame(_entries(path.read_text(encoding="utf-8"), kind), dtype=object)
+    except (OSError, ValueError) as error:  # pandas, pyarrow and json raise subclasses of these
+        raise SourceError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); check the file") from error
+
+
+def _entries(text: str, kind: str) -> list[dict]:
+    if kind == ".jsonl":
+        values = [json.loads(line) for line in text.splitlines() if line.strip()]
+    elif kind == ".json":
+        values = json.loads(text)
+    else:
+        import yaml
+
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(error) from error
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ValueError("expected a list of entries with text and label")
+    return values
+
+
+def read_label(value: object) -> Label | str:
     """The class that ``value`` names, or why it names none."""
     if isinstance(value, str) and value.strip().lower() in LABEL_NAMES:
         return Label(LABEL_NAMES.index(value.strip().lower()))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from guardlib.data.records import read_flag, why_unusable
-from guardlib.labels import LABEL_NAMES, Label
+from guardlib.data.files import read_label, read_table
+from guardlib.data.records import SourceError, why_unusable
+from guardlib.labels import LABEL_NAMES
 
-ENDINGS = (".txt", ".csv", ".json", ".jsonl", ".yaml", ".yml", ".parquet")
 _TEXT_NAMES = ("text", "prompt")
 
 
@@ -33,7 +32,10 @@ def read_prompts(path: Path | str, labelled: bool = False) -> pd.DataFrame:
             that are empty or no text.
     """
     path = Path(path)
-    raw = _read(path)
+    try:
+        raw = read_table(path)
+    except SourceError as error:
+        raise PromptFileError(str(error)) from error
     text = next((name for name in _TEXT_NAMES if name in raw.columns), None)
     needed = ["label"] if labelled and "label" not in raw.columns else []
     needed += [] if text else ["text"]
@@ -58,47 +60,11 @@ def read_prompts(path: Path | str, labelled: bool = False) -> pd.DataFrame:
     return rows.assign(variant="")
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in ENDINGS:
-        raise PromptFileError(f"{path}: ending {path.suffix!r} is not known; expected one of {', '.join(ENDINGS)}")
-    try:
-        if path.suffix == ".txt":
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return pd.DataFrame({"text": [line for line in lines if line.strip()]}, dtype=object)
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=object)
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.DataFrame(_records(path), dtype=object)
-    except (OSError, ValueError) as error:
-        raise PromptFileError(f"{path} cannot be read ({' '.join(str(error).split())[:200]})") from error
-
-
-def _records(path: Path) -> list[dict]:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        values = [json.loads(line) for line in text.splitlines() if line.strip()]
-    elif path.suffix == ".json":
-        values = json.loads(text)
-    else:
-        import yaml
-
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(error) from error
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise ValueError("expected a list of entries with text and label")
-    return values
-
-
 def _label(path: Path, number: int, value: object) -> int:
-    if isinstance(value, str) and value.strip().lower() in LABEL_NAMES:
-        return LABEL_NAMES.index(value.strip().lower())
-    flag = read_flag(value)
-    if flag is None:
-        shown = "missing" if pd.isna(value) else f"{value!r}"
+    label = read_label(value)
+    if isinstance(label, str):
+        shown = "missing" if value == "" or pd.isna(value) else f"{value!r}"
         raise PromptFileError(
             f"{path}: row {number}: label is {shown}; expected 0, 1, true, false or one of {', '.join(LABEL_NAMES)}"
         )
-    return int(Label.DIRECT_INJECTION) if flag else int(Label.BENIGN)
+    return int(label)

@@ -18,6 +18,8 @@ def write(path, columns=("text", "label"), rows=ROWS):
     frame = pd.DataFrame(rows, columns=list(columns))
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
+    elif path.suffix in (".json", ".yaml"):  # JSON is YAML
+        frame.to_json(path, orient="records")
     elif path.suffix == ".jsonl":
         frame.to_json(path, orient="records", lines=True)
     else:
@@ -25,7 +27,7 @@ def write(path, columns=("text", "label"), rows=ROWS):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet", ".yaml"])
 def test_each_kind_of_file_gives_the_same_rows(tmp_path, suffix):
     result = load_file(write(tmp_path / f"mine{suffix}"))
     assert result.frame["text"].tolist() == [text for text, _ in ROWS]
@@ -44,8 +46,13 @@ def test_columns_are_mapped_and_bad_rows_set_aside(tmp_path):
     assert "NUL" in reasons[2]
 
 
+def test_words_that_tables_take_for_nothing_are_texts(tmp_path):
+    path = write(tmp_path / "mine.csv", rows=[("NA", "0"), ("null", "0")])
+    assert load_file(path).frame["text"].tolist() == ["NA", "null"]
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path):
-    with pytest.raises(SourceError, match=r"mine\.xlsx: files end in \.csv"):
+    with pytest.raises(SourceError, match=r"mine\.xlsx: ending '\.xlsx' is not known; expected one of \.txt, \.csv"):
         load_file(tmp_path / "mine.xlsx")
     with pytest.raises(SourceError, match="cannot be read"):
         load_file(tmp_path / "none.csv")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from guardlib.data.files import ENDINGS
 from guardlib.data.records import FormatError, SourceError
 from guardlib.evaluation.benchmarks import Context, benchmark
-from guardlib.evaluation.prompts import ENDINGS, PromptFileError, read_prompts
+from guardlib.evaluation.prompts import PromptFileError, read_prompts
 
 
 def supplied(context: Context, stem: str, how: str) -> pd.DataFrame:
