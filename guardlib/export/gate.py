@@ -151,6 +151,12 @@ def choose(
     return precision, rows, changes
 
 
+def passed(folder: Path, precision: str) -> bool:
+    """Whether :func:`choose` let ``precision`` pass: one asked for by name is in ``guard/`` though it failed."""
+    tried = pd.read_csv(folder / "gate.csv").set_index("precision")["passed"]
+    return bool(tried.loc[[precision]].all())
+
+
 def _seconds(guard: Guard, text: str) -> float:
     guard.scan(text, truncate=True)
     started = time.perf_counter()

@@ -16,6 +16,7 @@ from guardlib.config import Profile
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import paired_rows
 from guardlib.evaluation.latency import REFERENCE
+from guardlib.export import gate
 from guardlib.paths import RELEASE, STAGES, stage_folder
 from guardlib.report import readme, tables
 from guardlib.report.provenance import Manifest, read_manifest
@@ -35,7 +36,7 @@ def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
 
     Raises:
         ReleaseError: the run is not finished or not of one piece, was not trained on permissive data alone, or its
-            guard is too large.
+            guard is too large or loses too much.
         GuardLoadError: a file of the guard is damaged.
         OSError: ``target`` cannot be written; the older release stays.
     """
@@ -57,6 +58,11 @@ def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
     guard = folders["06_quantize_onnx"] / "guard"
     contents = read_verified(guard)
     settings = parse_settings(contents[SETTINGS], guard / SETTINGS)
+    if not gate.passed(folders["06_quantize_onnx"], settings.precision):
+        raise ReleaseError(
+            f"{guard} ({settings.precision}) loses more than {profile.export.most_lost_points:g} points; "
+            f"see gate.csv beside it, and let the gate choose: without export.precision, {again}"
+        )
     size = sum(map(len, contents.values()))
     if size > MOST_BYTES:
         raise ReleaseError(

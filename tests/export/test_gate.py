@@ -109,3 +109,15 @@ def test_one_that_loses_is_passed_over(tiny, folder, monkeypatch):
     assert released == Guard.load(folder / "guard", threads=1).settings.precision
     assert released in ("float16", "float32")
     assert Guard.load(folder / "guard_int8", threads=1).settings.precision == "int8"
+
+
+def test_what_did_not_pass_is_known(tiny, folder, monkeypatch):
+    """A precision asked for by name stays in guard/ though it fails; a release asks whether it passed."""
+    before = gate.score_guard(Guard.load(folder / "guard_float32", threads=1), benchmarks(), "guard")
+    before["predicted"] = (before["label"] > 0).astype(int)
+    wrong = before.assign(predicted=1 - before["predicted"])
+    monkeypatch.setattr(gate, "score_guard", lambda *arguments: wrong)
+    profile = get_profile("smoke", {"export.precision": "int4"})
+    monkeypatch.setattr(gate, "guard_folder", lambda *arguments: folder / "guard")
+    assert gate.choose(folder, benchmarks(), before, profile)[0] == "int4"
+    assert not gate.passed(folder, "int4")
