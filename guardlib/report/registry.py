@@ -135,7 +135,7 @@ def provenance_line(provenance: dict) -> str:
 
 
 def save_figure(fig: Figure, folder: str | Path, name: str, provenance: dict) -> list[Path]:
-    """Write ``name.pdf`` and ``name.png`` (300 dpi) with provenance in a grey footer and in the files' metadata.
+    """Write ``name.pdf`` and ``name.png`` (220 dpi) with provenance in a grey footer and in the files' metadata.
 
     The same figure and provenance give the same bytes. Each file appears whole or not at all.
 
@@ -196,7 +196,7 @@ def write_whole(folder: str | Path, name: str, content: bytes) -> Path:
 
 def _render(fig: Figure, suffix: str, metadata: dict) -> bytes:
     buffer = io.BytesIO()
-    fig.savefig(buffer, format=suffix, dpi=300, metadata=metadata)
+    fig.savefig(buffer, format=suffix, dpi=220, metadata=metadata)
     return buffer.getvalue()
 
 
