@@ -23,6 +23,7 @@ from pandas.api.types import is_numeric_dtype
 
 from guardlib.report.style import FOOTER_HEIGHT, freeze, paper_style
 
+PNG_DPI = 220  # sharp on a page and no picture above 500 KB; for print there is the PDF
 PROVENANCE_KEYS = ("run_id", "commit", "profile", "data_hash", "data")
 _TEXT_COLUMNS = frozenset(
     {
@@ -135,7 +136,7 @@ def provenance_line(provenance: dict) -> str:
 
 
 def save_figure(fig: Figure, folder: str | Path, name: str, provenance: dict) -> list[Path]:
-    """Write ``name.pdf`` and ``name.png`` (220 dpi) with provenance in a grey footer and in the files' metadata.
+    """Write ``name.pdf`` and ``name.png`` (PNG_DPI) with provenance in a grey footer and in the files' metadata.
 
     The same figure and provenance give the same bytes. Each file appears whole or not at all.
 
@@ -196,7 +197,7 @@ def write_whole(folder: str | Path, name: str, content: bytes) -> Path:
 
 def _render(fig: Figure, suffix: str, metadata: dict) -> bytes:
     buffer = io.BytesIO()
-    fig.savefig(buffer, format=suffix, dpi=220, metadata=metadata)
+    fig.savefig(buffer, format=suffix, dpi=PNG_DPI, metadata=metadata)
     return buffer.getvalue()
 
 

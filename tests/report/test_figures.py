@@ -18,7 +18,7 @@ from PIL import Image
 from guardlib.labels import LABEL_NAMES
 from guardlib.report import figures
 from guardlib.report.figures import FIGURES, save_figure
-from guardlib.report.registry import check_provenance, provenance_line
+from guardlib.report.registry import PNG_DPI, check_provenance, provenance_line
 from guardlib.report.style import CLASS_COLOURS, LOOKS, fit_columns, looks, shortened
 
 from . import examples
@@ -183,10 +183,10 @@ def test_provenance_is_in_the_files(tmp_path):
     texts = len(fig.texts)
     pdf, png = save_figure(fig, tmp_path, "routing_curve", PROVENANCE)
     with Image.open(png) as image:
-        assert image.size == (1650, round(300 * fig.get_figheight()))
+        assert image.size == (round(5.5 * PNG_DPI), round(PNG_DPI * fig.get_figheight()))
         assert image.info["commit"] == PROVENANCE["commit"]
         assert image.info["Software"] == "guardlib"
-        footer = np.asarray(image.convert("L"))[-int(0.12 * 300) :]
+        footer = np.asarray(image.convert("L"))[-int(0.12 * PNG_DPI) :]
     assert footer.min() < 200, "the footer line is not drawn"
     assert b"CreationDate" not in pdf.read_bytes()
     assert b"12ab34cd56ef" in pdf.read_bytes()
@@ -206,7 +206,7 @@ def test_long_footer_is_shrunk_into_the_page(tmp_path):
     long = PROVENANCE | {"profile": "p" * 80, "data": "mirror: " + "many sources, " * 40}
     _, png = save_figure(fig, tmp_path, "x", long)
     with Image.open(png) as image:
-        footer = np.asarray(image.convert("L"))[-int(0.12 * 300) :]
+        footer = np.asarray(image.convert("L"))[-int(0.12 * PNG_DPI) :]
     assert footer.min() < 200
     assert footer[:, :10].min() == 255
     assert footer[:, -10:].min() == 255
