@@ -72,6 +72,7 @@ def build() -> Tiny:
         deep_temperature=1.3,
         router_threshold=float(np.median(scores.router)),  # so that both routes are taken
         threshold_at_fpr=0.9,
+        length_discount=0.4,
     )
     guardrail = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(guardrail, trained)

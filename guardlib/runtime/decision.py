@@ -7,6 +7,8 @@ Legend: N texts, W windows, K classes.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +41,7 @@ class Calibration:
     router_threshold: float = 0.0
     threshold: float = DEFAULT_THRESHOLD
     threshold_at_fpr: float = DEFAULT_THRESHOLD  # flags evaluation.target_fpr of benign validation texts
+    length_discount: float = 0.0  # odds of an attack in one of n windows are divided by n to this power
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,26 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
+def discount_by_length(probabilities: np.ndarray, windows: Sequence[Window], discount: float) -> np.ndarray:
+    """Probabilities [W, K] with the odds of an attack divided by n^discount, n the windows of the text's same view.
+
+    The worst of n benign windows looks worse the more there are: where their attack logits have an exponential tail of
+    scale s, the highest of them grows as s log n (Coles 2001, An Introduction to Statistical Modeling of Extreme
+    Values, section 3.1). With s for ``discount`` a long text is flagged by mistake about as often as a short one.
+    """
+    if not discount:
+        return probabilities
+    counts = Counter((window.text, window.view.name) for window in windows)
+    n = np.array([counts[window.text, window.view.name] for window in windows], dtype=probabilities.dtype)
+    weighted = probabilities * (n**-discount)[:, None]
+    weighted[:, Label.BENIGN] = probabilities[:, Label.BENIGN]
+    return weighted / weighted.sum(-1, keepdims=True)
+
+
 def decide(scores: WindowScores, calibration: Calibration, route: str = "router") -> TextScores:
     """Per-text probabilities from window outputs; ``route`` is ``router``, ``fast`` (never deep) or ``deep`` (always).
+
+    The worst window decides, after :func:`discount_by_length`.
 
     Raises:
         ValueError: another ``route``.
@@ -73,5 +94,6 @@ def decide(scores: WindowScores, calibration: Calibration, route: str = "router"
     fast = softmax(scores.fast_logits, calibration.fast_temperature)
     deep = softmax(scores.deep_logits, calibration.deep_temperature)
     probabilities = np.where(goes_deep[:, None], deep, fast)
+    probabilities = discount_by_length(probabilities, scores.windows, calibration.length_discount)
     chosen = worst_window(scores.windows, 1 - probabilities[:, Label.BENIGN], scores.texts)
     return TextScores(probabilities[chosen], np.where(goes_deep, "deep", "fast")[chosen], chosen)

@@ -47,7 +47,8 @@ class Verdict:
     Attributes:
         flagged: an attack: ``score`` reaches the threshold.
         label: the class; BENIGN exactly when not flagged.
-        score: calibrated probability of an attack of any kind, 1 - P(benign), of the worst window.
+        score: calibrated probability of an attack of any kind, 1 - P(benign), of the worst window; in a
+            text of many windows each counts a little less (:func:`.decision.discount_by_length`).
         probabilities: of benign, direct injection, jailbreak, obfuscation.
         confidence: probability of the verdict as given: ``score`` where flagged, else 1 - ``score``.
         route: the branch that decided, ``fast`` or ``deep``.

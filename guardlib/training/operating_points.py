@@ -13,7 +13,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from guardlib.config import Profile
-from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, threshold_at_fpr
+from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, tail_scale, threshold_at_fpr
 from guardlib.evaluation.routing import check_collapse
 from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.labels import NUM_CLASSES, Label
@@ -41,9 +41,22 @@ def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Cal
         deep_temperature=fit_temperature(scores.deep_logits[deep], labels),
         router_threshold=router_threshold,
     )
+    calibration = dataclasses.replace(calibration, length_discount=_length_discount(scores, labels, calibration))
     attack = 1 - decide(scores, calibration).probabilities[:, Label.BENIGN].astype(np.float64)
     at_fpr = threshold_at_fpr(attack.clip(0, 1), labels, profile.evaluation.target_fpr)
     return dataclasses.replace(calibration, threshold_at_fpr=at_fpr)
+
+
+_MOST_DISCOUNT = 2.0  # in a text of ten windows, odds of an attack count as a hundredth at least
+
+
+def _length_discount(scores: WindowScores, labels: np.ndarray, calibration: Calibration) -> float:
+    """Scale of the tail of the attack logits of benign windows; see ``runtime.decision.discount_by_length``."""
+    windows = [dataclasses.replace(window, text=index) for index, window in enumerate(scores.windows)]
+    alone = dataclasses.replace(scores, windows=windows, texts=len(windows))
+    benign = labels[[window.text for window in scores.windows]] == Label.BENIGN
+    p = decide(alone, calibration).probabilities[benign, Label.BENIGN].astype(np.float64).clip(1e-6, 1 - 1e-6)
+    return min(tail_scale(np.log1p(-p) - np.log(p)), _MOST_DISCOUNT) if len(p) else 0.0
 
 
 _NO_SPREAD = 1e-6  # of predicted gain

@@ -175,10 +175,11 @@ def test_long_documents_have_the_length_they_say(built):
         length = int(variant.split(" ")[0].replace(",", ""))
         sizes = part["text"].map(lambda text: len(_TOKEN.findall(text)))
         assert sizes.between(length, length + 400).all()
-        assert len(part) == 4 * DOCUMENTS[length]
+        assert len(part) == 5 * DOCUMENTS[length]
     attacks = rows[rows["label"] > 0].groupby("group")["family"].apply(set)
     assert all(places == {"start", "middle", "end"} for places in attacks)
-    assert (rows[rows["label"] == 0].groupby("group").size() == 1).all(), "and the same document with a request"
+    benign = rows[rows["label"] == 0].groupby("group")["family"].apply(sorted)
+    assert benign.isin([["bare", "end"], ["bare", "start"]]).all(), "the same document bare, and with a request"
 
 
 def test_robustness_changes_only_how_a_text_is_typed(built):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from guardlib.model.inference import Calibration, decide, score_windows, softmax, to_tensors
+from guardlib.runtime.decision import discount_by_length
 from tests.helpers import TINY, make_batch, make_model, make_reader
 
 LONG = "please tell the report about my garden " * 20
@@ -98,3 +99,23 @@ def test_an_unknown_route_is_refused():
 def test_no_window_is_longer_than_the_model_has_positions():
     scores = score_windows(make_model(), make_reader(TINY.max_length), [LONG, LONG[::-1]], 512)
     assert max(len(window) for window in scores.windows) == TINY.max_length
+
+
+def test_a_window_among_many_counts_less():
+    scores = score_windows(make_model(), make_reader(), TEXTS, 512)
+    plain, discounted = (decide(scores, Calibration(length_discount=d), "deep") for d in (0.0, 0.7))
+    odds = [(1 - d.probabilities[:, 0]) / d.probabilities[:, 0] for d in (plain, discounted)]
+    deciding = [scores.windows[i] for i in plain.window]
+    same = [sum(w.text == d.text and w.view.name == d.view.name for w in scores.windows) for d in deciding]
+    assert same[0] == same[2] == 1 < same[1]
+    alone = plain.window == discounted.window
+    assert alone[:3].all()
+    np.testing.assert_allclose(odds[1][alone], (odds[0] / np.array(same) ** 0.7)[alone], rtol=1e-4)
+    attacks = [d.probabilities[:, 1:] / d.probabilities[:, 1:].sum(1, keepdims=True) for d in (plain, discounted)]
+    np.testing.assert_allclose(attacks[0][alone], attacks[1][alone], rtol=1e-4)
+
+
+def test_without_a_discount_nothing_changes():
+    scores = score_windows(make_model(), make_reader(), TEXTS, 512)
+    p = softmax(scores.deep_logits)
+    assert discount_by_length(p, scores.windows, 0.0) is p

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from guardlib.model.build import Guardrail, load_guardrail
-from guardlib.model.inference import Calibration, WindowScores, score_windows
+from guardlib.model.inference import Calibration, WindowScores, decide, score_windows
 from guardlib.model.router import Router, uncertainty
 from guardlib.text.reading import Window
 from guardlib.text.views import RAW, View
-from guardlib.training.operating_points import finish_training, fit_router
+from guardlib.training.operating_points import calibrate, finish_training, fit_router
 from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader, pruned
 
 
@@ -35,6 +35,36 @@ def test_the_fit_finds_what_foretells_the_gain():
     assert np.corrcoef(scores.router, entropy)[0, 1] < 0.2
     assert np.corrcoef(fitted.router, entropy)[0, 1] > 0.9
     assert fitted.router.std() == pytest.approx(1, rel=1e-3)
+
+
+def benign_texts(texts: int, windows: int, rng: np.random.Generator) -> WindowScores:
+    """Benign texts of ``windows`` windows whose attack logits have an exponential tail of scale 0.8."""
+    attack = rng.exponential(0.8, texts * windows) - 6
+    logits = np.zeros((texts * windows, 4), np.float32)
+    logits[:, 1] = attack
+    logits[:, 2:] = -30
+    cut = [Window(i // windows, View(RAW, "", False), None, 0, 0) for i in range(texts * windows)]
+    return WindowScores(cut, logits, logits, rng.normal(size=len(cut)).astype(np.float32), texts, 0.0)
+
+
+def test_long_benign_texts_are_flagged_no_more_often_than_short_ones():
+    rng = np.random.default_rng(0)
+    short = benign_texts(4000, 1, rng)
+    labels = np.zeros(4000, np.int64)
+    labels[:40], short.fast_logits[:40, 1], short.deep_logits[:40, 1] = 1, 9, 9  # some attacks, to calibrate on
+    calibration = dataclasses.replace(
+        calibrate(short, labels, make_profile()), fast_temperature=1.0, deep_temperature=1.0, length_discount=0.0
+    )
+    fitted = calibrate(short, labels, make_profile()).length_discount
+    temperature = calibrate(short, labels, make_profile()).fast_temperature
+    assert fitted == pytest.approx(0.8 / temperature, rel=0.15)
+    long = benign_texts(4000, 16, rng)
+    flagged = {}
+    for discount in (0.0, 0.8):
+        score = 1 - decide(long, dataclasses.replace(calibration, length_discount=discount)).probabilities[:, 0]
+        flagged[discount] = float((score >= 1 / (1 + np.exp(6 - 0.8 * np.log(100)))).mean())  # 1 % of one window
+    assert flagged[0.0] == pytest.approx(1 - 0.99**16, abs=0.02)
+    assert flagged[0.8] == pytest.approx(0.01, abs=0.006)
 
 
 @pytest.fixture
