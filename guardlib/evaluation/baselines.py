@@ -87,7 +87,7 @@ _TUNED_ON = 10_000  # training rows that strengths are compared on; the best is 
 def tuned_logistic_regression(
     train_x, train_y: np.ndarray, validation_x, validation_y: np.ndarray, strengths: Sequence[float] = STRENGTHS
 ):
-    """Multinomial logistic regression on balanced classes, its strength chosen by AUROC on validation.
+    """Multinomial logistic regression, its strength chosen by AUROC on validation.
 
     Strengths are compared on the first ``_TUNED_ON`` rows: rows come shuffled.
 
@@ -107,7 +107,7 @@ def _logistic_regression(strength: float, features, labels: np.ndarray):
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=strength, class_weight="balanced", tol=1e-3, max_iter=2000)
+    model = LogisticRegression(C=strength, tol=1e-3, max_iter=2000)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
@@ -204,7 +204,7 @@ TFIDF_FEATURES = 60_000  # of words, and as many of characters
 
 @baseline(
     "tfidf",
-    "TF-IDF of words and character n-grams, logistic regression on balanced classes, its strength chosen on validation",
+    "TF-IDF of words and character n-grams, logistic regression, its strength chosen on validation",
 )
 def fit_tfidf(given: Given) -> Predict:
     """Word 1-2-grams and character 2-4-grams. A wrong piece at a border costs little, so pieces do not overlap."""

@@ -188,7 +188,7 @@ def describe_finetuned(profile: Profile) -> str:
 
 @baseline("finetuned_backbone", describe_finetuned)
 def fit_finetuned(given: Given) -> Predict:
-    """Cross-entropy on balanced classes, AdamW, linear warm-up and decay; the first window of each row is learnt."""
+    """Cross-entropy, AdamW, linear warm-up and decay; the first window of each row is learnt."""
     model, dtype = _make(given.profile)
     with torch.random.fork_rng():  # dropout
         torch.manual_seed(given.profile.seed)
@@ -213,8 +213,7 @@ def _finetune(model: PlainBackbone, given: Given, dtype: torch.dtype) -> None:
     labels = torch.from_numpy(given.train["label"].to_numpy().astype(np.int64)).to(device)
     whole = sum(map(len, ids)) * config.epochs
     budget = min(whole, finetune_budget(given.profile) or whole)
-    counts = torch.bincount(labels, minlength=NUM_CLASSES).clamp(min=1)
-    criterion = nn.CrossEntropyLoss(weight=len(labels) / (NUM_CLASSES * counts.float()))
+    criterion = nn.CrossEntropyLoss()
     groups = [
         {"params": list(model.bert.parameters()), "rate": config.backbone_learning_rate},
         {"params": list(model.out.parameters()), "rate": _HEAD_RATE},

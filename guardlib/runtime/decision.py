@@ -76,10 +76,23 @@ def discount_by_length(probabilities: np.ndarray, windows: Sequence[Window], dis
     return weighted / weighted.sum(-1, keepdims=True)
 
 
+def branch_probabilities(
+    fast_logits: np.ndarray, deep_logits: np.ndarray, calibration: Calibration
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities [W, K] of a window that takes the fast exit, and of one that goes deep.
+
+    What goes deep has passed the fast head on its way, so both are heard: their calibrated probabilities' geometric
+    mean, normalised (a logarithmic opinion pool; Genest and Zidek, "Combining Probability Distributions", Statistical
+    Science 1986, section 3). It costs nothing, and the two do not err on all the same texts.
+    """
+    fast, deep = fast_logits / calibration.fast_temperature, deep_logits / calibration.deep_temperature
+    return softmax(fast), softmax((fast + deep) / 2)
+
+
 def decide(scores: WindowScores, calibration: Calibration, route: str = "router") -> TextScores:
     """Per-text probabilities from window outputs; ``route`` is ``router``, ``fast`` (never deep) or ``deep`` (always).
 
-    The worst window decides, after :func:`discount_by_length`.
+    Each window speaks through :func:`branch_probabilities`; the worst one decides, after :func:`discount_by_length`.
 
     Raises:
         ValueError: another ``route``.
@@ -91,8 +104,7 @@ def decide(scores: WindowScores, calibration: Calibration, route: str = "router"
         "fast": np.zeros(len(scores.windows), bool),
         "deep": np.ones(len(scores.windows), bool),
     }[route]
-    fast = softmax(scores.fast_logits, calibration.fast_temperature)
-    deep = softmax(scores.deep_logits, calibration.deep_temperature)
+    fast, deep = branch_probabilities(scores.fast_logits, scores.deep_logits, calibration)
     probabilities = np.where(goes_deep[:, None], deep, fast)
     probabilities = discount_by_length(probabilities, scores.windows, calibration.length_discount)
     chosen = worst_window(scores.windows, 1 - probabilities[:, Label.BENIGN], scores.texts)

@@ -20,6 +20,7 @@ from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.model.router import Router, uncertainty
+from guardlib.runtime.decision import branch_probabilities
 from guardlib.text.reading import worst_window
 
 
@@ -29,22 +30,26 @@ def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Cal
     The routing threshold is a fixed probability where ``model.router_threshold`` is set, otherwise
     the quantile that sends ``model.deep_budget`` of the texts deep.
     """
-    fast = _deciding(scores, scores.fast_logits)
-    deep = _deciding(scores, scores.deep_logits)
     if profile.model.router_threshold is not None:
         share = profile.model.router_threshold
         router_threshold = float(np.log(share) - np.log1p(-share))
     else:
-        router_threshold = calibrate_router(scores.router[fast], profile.model.deep_budget)
-    calibration = Calibration(
-        fast_temperature=fit_temperature(scores.fast_logits[fast], labels),
-        deep_temperature=fit_temperature(scores.deep_logits[deep], labels),
-        router_threshold=router_threshold,
-    )
+        logits = scores.router[_deciding(scores, scores.fast_logits)]
+        router_threshold = calibrate_router(logits, profile.model.deep_budget)
+    calibration = dataclasses.replace(_temperatures(scores, labels), router_threshold=router_threshold)
     calibration = dataclasses.replace(calibration, length_discount=_length_discount(scores, labels, calibration))
     attack = 1 - decide(scores, calibration).probabilities[:, Label.BENIGN].astype(np.float64)
     at_fpr = threshold_at_fpr(attack.clip(0, 1), labels, profile.evaluation.target_fpr)
     return dataclasses.replace(calibration, threshold_at_fpr=at_fpr)
+
+
+def _temperatures(scores: WindowScores, labels: np.ndarray) -> Calibration:
+    """The temperature of each branch on its own; every other setting at its default."""
+    fast, deep = (
+        fit_temperature(logits[_deciding(scores, logits)], labels)
+        for logits in (scores.fast_logits, scores.deep_logits)
+    )
+    return Calibration(fast_temperature=fast, deep_temperature=deep)
 
 
 _MOST_DISCOUNT = 2.0  # in a text of ten windows, odds of an attack count as a hundredth at least
@@ -65,8 +70,9 @@ _NO_SPREAD = 1e-6  # of predicted gain
 def fit_router(router: Router, scores: WindowScores, labels: np.ndarray) -> WindowScores:
     """Settle what the router's learnt logit, the fast head's entropy and its margin each count for.
 
-    Ridge regression, on the texts' deciding windows, of what going deep gains there: probability of the true class,
-    deep minus fast. Changes ``router.mix``; returns ``scores`` with the routing logits that the router now gives.
+    Ridge regression, on the texts' deciding windows, of what going deep gains there: probability of the true class
+    on the deep route minus that on the fast one. Changes ``router.mix``; returns ``scores`` with the routing logits
+    that the router now gives.
 
     Args:
         router: one that uses entropy, with ``mix`` as it was trained (:meth:`Router.forget`).
@@ -76,7 +82,8 @@ def fit_router(router: Router, scores: WindowScores, labels: np.ndarray) -> Wind
     unsure = uncertainty(torch.from_numpy(scores.fast_logits)).numpy()
     features = np.column_stack([scores.router, unsure]).astype(np.float64)  # [W, 3]
     chosen, texts = _deciding(scores, scores.fast_logits), np.arange(scores.texts)
-    fast, deep = (softmax(logits[chosen].astype(np.float64)) for logits in (scores.fast_logits, scores.deep_logits))
+    logits = (branch[chosen].astype(np.float64) for branch in (scores.fast_logits, scores.deep_logits))
+    fast, deep = branch_probabilities(*logits, _temperatures(scores, labels))
     scaler = StandardScaler().fit(features[chosen])
     ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(scaler.transform(features[chosen]), (deep - fast)[texts, labels])
     weights = ridge.coef_ / scaler.scale_  # the constant part is the threshold's business
@@ -94,7 +101,7 @@ def _deciding(scores: WindowScores, logits: np.ndarray) -> np.ndarray:
 
 
 def monitor(scores: WindowScores, labels: np.ndarray, profile: Profile) -> dict[str, float]:
-    """Validation figures of one moment of training.
+    """Validation figures of one moment of training, each branch on its own.
 
     The routing threshold is set on one half of the texts and the deep share measured on the other, so that a router
     which sends everything the same way shows as a share of 0 or 1.

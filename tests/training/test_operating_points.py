@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guardlib.model.build import Guardrail, load_guardrail
-from guardlib.model.inference import Calibration, WindowScores, decide, score_windows
+from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.model.router import Router, uncertainty
 from guardlib.text.reading import Window
 from guardlib.text.views import RAW, View
@@ -16,12 +16,12 @@ from tests.helpers import TINY, make_frame, make_model, make_profile, make_reade
 
 
 def made_up_scores(n: int = 400) -> tuple[WindowScores, np.ndarray]:
-    """The deep branch is always right, the fast one where it is sure; the learnt logit is noise."""
+    """The deep branch is always right, the fast one as often as it says; the learnt logit is noise."""
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, n)
+    guess = np.eye(4)[rng.integers(0, 4, n)]
+    fast = guess * rng.uniform(0, 6, n)[:, None] + rng.normal(0, 0.3, (n, 4))
+    labels = np.array([rng.choice(4, p=p) for p in softmax(fast)])
     right = np.eye(4)[labels]
-    sure = rng.uniform(0, 6, n)[:, None]
-    fast = right * sure + rng.normal(0, 0.3, (n, 4))
     windows = [Window(i, View(RAW, "", False), None, 0, 0) for i in range(n)]
     noise = rng.normal(0, 5, n)
     return WindowScores(windows, *(x.astype(np.float32) for x in (fast, right * 9, noise)), n, 0.0), labels
