@@ -239,6 +239,37 @@ def routing_by_label(frame: pd.DataFrame, budget: float = 0.30) -> Figure:
     return fig
 
 
+@figure("label", "router", artifact="03_train/test_scores.parquet")
+def router_scores(rows: pd.DataFrame, threshold: float | None = None) -> Figure:
+    """How hard the router finds the texts of each class: box from quartile to quartile, whiskers at 5 and 95 %.
+
+    Args:
+        rows: label (number or name), router (routing logit; higher goes deep).
+        threshold: from which a text goes deep, drawn as a line.
+    """
+    names = rows["label"].map(class_name)
+    classes = [name for name in LABEL_NAMES if name in set(names)]
+    groups = [rows.loc[names == name, "router"].to_numpy(dtype=float) for name in classes]
+    fig, ((ax,),) = new_figure(0.8 + 0.27 * max(len(classes), 2))
+    boxes = ax.boxplot(
+        groups, orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True,
+        medianprops={"color": "#222222"},
+    )  # fmt: skip
+    for box, name in zip(boxes["boxes"], classes, strict=True):
+        box.set(facecolor=CLASS_COLOURS[name], edgecolor="#222222", linewidth=0.8)
+    if threshold is not None:
+        ax.axvline(threshold, color=GREY, lw=0.9, ls=(0, (4, 2)), label="goes deep from here on", zorder=3)
+        legend_above(ax)
+    counts = [f"{readable(name)} (n {len(group):,})" for name, group in zip(classes, groups, strict=True)]
+    ax.set_yticks(range(1, len(classes) + 1), counts)
+    ax.set(xlabel="routing logit", ylabel="true class")
+    ax.yaxis.labelpad = 6
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+    return fig
+
+
 @figure("label", "score", artifact="05_benchmarks/scores.parquet")
 def score_distribution(rows: pd.DataFrame, threshold: float | None = 0.5, system: str | None = None) -> Figure:
     """Histogram of the attack score 1 − P(benign), one panel per true class; shares on a log scale, so tails show.

@@ -16,6 +16,7 @@ from guardlib.report.evaluation_figures import (
     detection_per_attack,
     over_defence,
     reliability,
+    router_scores,
     routing_by_label,
     routing_curve,
     score_distribution,
@@ -23,7 +24,13 @@ from guardlib.report.evaluation_figures import (
 )
 from guardlib.report.latency_figures import latency_by_length, latency_distribution
 from guardlib.report.registry import FIGURES, FigureSpec, save_figure
-from guardlib.report.training_figures import data_composition, expert_load, routing_over_epochs, training_curves
+from guardlib.report.training_figures import (
+    data_composition,
+    expert_load,
+    routing_over_epochs,
+    specialisation,
+    training_curves,
+)
 
 __all__ = [
     "FIGURES",
@@ -40,11 +47,13 @@ __all__ = [
     "latency_distribution",
     "over_defence",
     "reliability",
+    "router_scores",
     "routing_by_label",
     "routing_curve",
     "routing_over_epochs",
     "save_figure",
     "score_distribution",
+    "specialisation",
     "student_capacity",
     "training_curves",
     "transform_heatmap",

@@ -136,6 +136,41 @@ def expert_load(history: pd.DataFrame) -> Figure:
     return fig
 
 
+@figure("label", "layer", "expert_0", artifact="04_router_analysis/experts_by_label.csv")
+def specialisation(frame: pd.DataFrame) -> Figure:
+    """Share of each class's tokens that each expert takes, a panel per layer; white is an even share.
+
+    Args:
+        frame: as ``experts.expert_shares`` gives it: label, layer, expert_0, expert_1, … (shares that sum to 1).
+    """
+    columns = [name for name in frame if name.startswith("expert_")]
+    check_fractions("specialisation", frame, tuple(columns))
+    layers, even = sorted(frame["layer"].unique()), 1 / len(columns)
+    reach = max(0.5 * even, float(np.abs(frame[columns].to_numpy() - even).max()))
+    scale = TwoSlopeNorm(even, vmin=max(even - reach, 0), vmax=even + reach)
+    classes = [name for name in LABEL_NAMES if name in set(frame["label"])]
+    fig, (panels,) = new_figure(0.75 + 0.27 * len(classes), 1, len(layers), sharey=True)
+    for ax, layer in zip(panels, layers, strict=True):
+        shares = frame[frame["layer"] == layer].set_index("label").loc[classes, columns].to_numpy(dtype=float)
+        image = ax.imshow(shares, cmap="PuOr", norm=scale, aspect="auto")
+        for (row, column), value in np.ndenumerate(shares):
+            colour = "#222222" if 0.15 < scale(value) < 0.85 else "white"
+            ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", size=7.5, color=colour)
+        ax.set_xticks(range(len(columns)), [name.removeprefix("expert_") for name in columns])
+        ax.set_xlabel(f"expert of deep layer {layer + 1}")
+        ax.grid(False)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    panels[0].set_yticks(range(len(classes)), [readable(name) for name in classes])
+    panels[0].set_ylabel("class")
+    bar = fig.colorbar(image, ax=list(panels), pad=0.015, fraction=0.04)
+    bar.set_label(f"tokens (%, even {100 * even:.3g})", size=8)
+    bar.outline.set_visible(False)
+    ends = (scale.vmin, even, scale.vmax)
+    bar.set_ticks(ends, labels=[f"{100 * value:.3g}" for value in ends])
+    return fig
+
+
 @figure("source", "label", artifact="01_data/train.parquet")
 def data_composition(records: pd.DataFrame, top: int = MAX_SOURCES) -> Figure:
     """Rows per source and class; sources beyond the ``top`` largest are drawn as one.

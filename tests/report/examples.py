@@ -157,6 +157,18 @@ def records(sources: int = 12) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "label", "n"])
 
 
+def router_scores(n: int = 600) -> pd.DataFrame:
+    rng = np.random.default_rng(8)
+    label = rng.choice(4, n, p=[0.55, 0.2, 0.15, 0.1])
+    return pd.DataFrame({"label": label, "router": rng.normal(label / 3, 1.0)})
+
+
+def specialisation(layers: int = 2, experts: int = 4) -> pd.DataFrame:
+    shares = np.random.default_rng(9).dirichlet(np.full(experts, 9.0), 4 * layers)
+    rows = pd.DataFrame([(name, layer) for layer in range(layers) for name in LABEL_NAMES], columns=["label", "layer"])
+    return rows.assign(n=150, bits=0.1, **{f"expert_{e}": shares[:, e] for e in range(experts)})
+
+
 #: For each figure: a realistic frame.
 def curriculum() -> pd.DataFrame:
     x = np.linspace(0, 1, 21)
@@ -191,6 +203,7 @@ FRAMES = {
     "training_curves": history,
     "routing_over_epochs": history,
     "expert_load": history,
+    "specialisation": specialisation,
     "data_composition": records,
     "confusion_matrix": score_rows,
     "detection_per_attack": detection,
@@ -198,6 +211,7 @@ FRAMES = {
     "over_defence": benign_sets,
     "routing_curve": routing,
     "routing_by_label": routing_by_label,
+    "router_scores": router_scores,
     "score_distribution": score_rows,
     "reliability": reliability,
     "latency_distribution": latency,
