@@ -85,6 +85,7 @@ class TrainingConfig:
     adversarial_epsilon: float = 1.0  # how far: L2 norm per text
     adversarial_steps: int = 3  # of pgd
     adversarial_weight: float = 0.5  # of that second loss
+    quantization_aware_share: float = 0.0  # the last part of training that rounds activations as INT8 will
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
@@ -252,7 +253,7 @@ PROFILES: dict[str, Profile] = {
     "release": Profile(
         name="release",
         data=DataConfig(licences="permissive"),
-        training=TrainingConfig(epochs=4, max_train_tokens=1_600_000),
+        training=TrainingConfig(epochs=4, max_train_tokens=1_600_000, quantization_aware_share=0.15),
         # `laptop` compares systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules",), latency_references=("BERT-6",)),
         export=ExportConfig(parity_texts=2000),
