@@ -7,7 +7,8 @@ A variant is ``base`` or settings joined by commas. Each is trained on the datas
 without the held-out sources, with as many tokens, and then reads them. Prints a table:
 
 AUROC and TPR at 1 % FPR over the held-out rows, TPR and FPR there at 0.5, the validation loss on the sources that were
-trained on, and the accuracy on held-out rows when their embeddings are moved against the model (one FGSM step).
+trained on, AUROC again with activations in 8 bits, and the accuracy on held-out rows when their embeddings are moved
+against the model (one FGSM step).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from guardlib.paths import stage_folder
 from guardlib.training.adversarial import perturbed, worst_perturbation
 from guardlib.training.examples import Epoch
 from guardlib.training.operating_points import calibrate
+from guardlib.training.quantization import rounded_activations
 from guardlib.training.step import forward
 from guardlib.training.trainer import train
 
@@ -57,10 +59,13 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
     calibration = calibrate(scored, validation["label"].to_numpy(np.int64), profile)
     verdicts = decide(score_windows(guard.model, guard.reader, unseen["text"].tolist(), size), calibration)
     score = 1 - verdicts.probabilities[:, Label.BENIGN]
+    with rounded_activations(guard.model):
+        rounded = decide(score_windows(guard.model, guard.reader, unseen["text"].tolist(), size), calibration)
     attack = unseen["label"].to_numpy() != Label.BENIGN
     fpr, tpr, _ = roc_curve(attack, score)
     return {
         "AUROC": roc_auc_score(attack, score),
+        "AUROC, 8 bits": roc_auc_score(attack, 1 - rounded.probabilities[:, Label.BENIGN]),
         "TPR at 1 % FPR": float(tpr[fpr <= 0.01].max()),
         "TPR": float((score >= 0.5)[attack].mean()),
         "FPR": float((score >= 0.5)[~attack].mean()),

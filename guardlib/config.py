@@ -85,6 +85,7 @@ class TrainingConfig:
     adversarial_epsilon: float = 1.0  # how far: L2 norm per text
     adversarial_steps: int = 3  # of pgd
     adversarial_weight: float = 0.5  # of that second loss
+    quantization_aware_share: float = 0.0  # the last part of training that rounds activations as INT8 will
     precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
@@ -92,6 +93,7 @@ class TrainingConfig:
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
+    hidden_share: float = 0.0  # of the pieces of a text, unread in training, so that no verdict hangs on one word
     validations: int = 5  # evenly over the run
     validation_rows: int | None = 400  # rows read at each of them; calibration reads all
     patience: int = 4  # validations without improvement before stopping; 0: never
@@ -252,7 +254,7 @@ PROFILES: dict[str, Profile] = {
     "release": Profile(
         name="release",
         data=DataConfig(licences="permissive"),
-        training=TrainingConfig(epochs=4, max_train_tokens=1_600_000),
+        training=TrainingConfig(epochs=4, max_train_tokens=1_600_000, quantization_aware_share=0.15),
         # `laptop` compares systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules",), latency_references=("BERT-6",)),
         export=ExportConfig(parity_texts=2000),

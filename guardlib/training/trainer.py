@@ -6,6 +6,7 @@ in a batch. Everything needed to go on after a crash is in ``checkpoints/last.sa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -35,6 +36,7 @@ from guardlib.training.logs import RunLog
 from guardlib.training.losses import Losses, is_finite
 from guardlib.training.operating_points import monitor
 from guardlib.training.processes import Processes
+from guardlib.training.quantization import check_quantization, rounded_activations
 from guardlib.training.step import forward
 
 _LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
@@ -150,6 +152,7 @@ class _Run:
     ) -> None:
         self.profile, self.config, self.guidance = profile, profile.training, guidance
         check_adversarial(self.config)
+        check_quantization(self.config)
         self.processes = Processes()
         self.batches_per_step = self.config.accumulate * self.processes.count
         self.device = pick_device()
@@ -248,9 +251,11 @@ class _Run:
             self._log_step(factor)
 
     def _backward(self, batch: TrainingBatch) -> Losses:
-        output, losses = forward(self.model, batch, self.config, self.dtype)
+        share = self.state.tokens / self.state.total_tokens
+        rounds = self.config.quantization_aware_share > 0 and share >= 1 - self.config.quantization_aware_share
+        with rounded_activations(self.model) if rounds else contextlib.nullcontext():
+            output, losses = forward(self.model, batch, self.config, self.dtype)
         if self.guidance:
-            share = self.state.tokens / self.state.total_tokens
             losses = losses._replace(total=losses.total + self.guidance(batch, output, share))
         if not is_finite(losses):
             self._stop("loss", losses.total.item(), batch)
