@@ -10,7 +10,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-_TAIL = 0.1  # share of the values that counts as their tail
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -98,20 +97,6 @@ def calibrate_router(scores: np.ndarray, budget: float) -> float:
     if taken == len(values):
         return float(values[0])
     return _above(values[::-1][taken], scores, ceiling=np.inf)
-
-
-def tail_scale(values: np.ndarray) -> float:
-    """Scale of the exponential tail of ``values`` [N]: how far those above the 90 % quantile lie above it, on average.
-
-    The maximum-likelihood estimate for excesses over a high threshold (Coles 2001, An Introduction to Statistical
-    Modeling of Extreme Values, section 4.2, with shape 0). 0 where nothing lies above.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError(f"values have shape {values.shape} or hold NaN; expected [N] finite numbers, N > 0")
-    threshold = np.quantile(values, 1 - _TAIL)
-    above = values[values > threshold]
-    return float((above - threshold).mean()) if len(above) else 0.0
 
 
 def share_at(scores: np.ndarray, threshold: float) -> float:

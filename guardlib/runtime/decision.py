@@ -65,7 +65,8 @@ def discount_by_length(probabilities: np.ndarray, windows: Sequence[Window], dis
 
     The worst of n benign windows looks worse the more there are: where their attack logits have an exponential tail of
     scale s, the highest of them grows as s log n (Coles 2001, An Introduction to Statistical Modeling of Extreme
-    Values, section 3.1). With s for ``discount`` a long text is flagged by mistake about as often as a short one.
+    Values, section 3.1). A discount of s would flag long texts by mistake as often as short ones, and miss what one of
+    their windows hides; validation settles how far to go.
     """
     if not discount:
         return probabilities

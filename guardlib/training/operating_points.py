@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from guardlib.config import Profile
-from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, tail_scale, threshold_at_fpr
+from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, threshold_at_fpr
 from guardlib.evaluation.routing import check_collapse
 from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.labels import NUM_CLASSES, Label
@@ -56,12 +58,18 @@ _MOST_DISCOUNT = 2.0  # in a text of ten windows, odds of an attack count as a h
 
 
 def _length_discount(scores: WindowScores, labels: np.ndarray, calibration: Calibration) -> float:
-    """Scale of the tail of the attack logits of benign windows; see ``runtime.decision.discount_by_length``."""
-    windows = [dataclasses.replace(window, text=index) for index, window in enumerate(scores.windows)]
-    alone = dataclasses.replace(scores, windows=windows, texts=len(windows))
-    benign = labels[[window.text for window in scores.windows]] == Label.BENIGN
-    p = decide(alone, calibration).probabilities[benign, Label.BENIGN].astype(np.float64).clip(1e-6, 1 - 1e-6)
-    return min(tail_scale(np.log1p(-p) - np.log(p)), _MOST_DISCOUNT) if len(p) else 0.0
+    """The discount at which attack or benign is foretold with the least log-loss; 0 where no text has two windows."""
+    views = Counter((window.text, window.view.name) for window in scores.windows)
+    if max(views.values(), default=0) < 2:
+        return 0.0
+    benign = labels == Label.BENIGN
+
+    def loss(discount: float) -> float:
+        decided = decide(scores, dataclasses.replace(calibration, length_discount=discount))
+        p = decided.probabilities[:, Label.BENIGN].astype(np.float64).clip(1e-6, 1 - 1e-6)
+        return -float(np.log(np.where(benign, p, 1 - p)).mean())
+
+    return float(minimize_scalar(loss, bounds=(0, _MOST_DISCOUNT), method="bounded", options={"xatol": 1e-3}).x)
 
 
 _NO_SPREAD = 1e-6  # of predicted gain

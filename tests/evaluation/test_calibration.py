@@ -14,7 +14,6 @@ from guardlib.evaluation.calibration import (
     calibrate_router,
     fit_temperature,
     share_at,
-    tail_scale,
     threshold_at_fpr,
 )
 
@@ -132,17 +131,3 @@ def test_router_names_bad_input():
         calibrate_router(np.array([np.nan]), 0.3)
     with pytest.raises(ValueError, match="N > 0"):
         calibrate_router(np.array([]), 0.3)
-
-
-@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
-def test_scale_of_an_exponential_tail(scale):
-    body = np.random.default_rng(1).normal(-50, 1, 20_000)
-    tail = np.random.default_rng(0).exponential(scale, 20_000)  # without memory: any threshold in it will do
-    assert tail_scale(np.concatenate([body, tail])) == pytest.approx(scale, rel=0.05)
-
-
-def test_a_tail_of_nothing():
-    assert tail_scale(np.zeros(10)) == 0
-    for bad in (np.array([]), np.array([np.nan, 1.0]), np.zeros((2, 2))):
-        with pytest.raises(ValueError, match="expected"):
-            tail_scale(bad)

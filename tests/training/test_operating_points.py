@@ -47,24 +47,33 @@ def benign_texts(texts: int, windows: int, rng: np.random.Generator) -> WindowSc
     return WindowScores(cut, logits, logits, rng.normal(size=len(cut)).astype(np.float32), texts, 0.0)
 
 
-def test_long_benign_texts_are_flagged_no_more_often_than_short_ones():
+def test_the_length_discount_weighs_false_alarms_against_what_is_missed():
     rng = np.random.default_rng(0)
-    short = benign_texts(4000, 1, rng)
-    labels = np.zeros(4000, np.int64)
-    labels[:40], short.fast_logits[:40, 1], short.deep_logits[:40, 1] = 1, 9, 9  # some attacks, to calibrate on
-    calibration = dataclasses.replace(
-        calibrate(short, labels, make_profile()), fast_temperature=1.0, deep_temperature=1.0, length_discount=0.0
-    )
-    fitted = calibrate(short, labels, make_profile()).length_discount
-    temperature = calibrate(short, labels, make_profile()).fast_temperature
-    assert fitted == pytest.approx(0.8 / temperature, rel=0.15)
-    long = benign_texts(4000, 16, rng)
-    flagged = {}
-    for discount in (0.0, 0.8):
-        score = 1 - decide(long, dataclasses.replace(calibration, length_discount=discount)).probabilities[:, 0]
-        flagged[discount] = float((score >= 1 / (1 + np.exp(6 - 0.8 * np.log(100)))).mean())  # 1 % of one window
-    assert flagged[0.0] == pytest.approx(1 - 0.99**16, abs=0.02)
-    assert flagged[0.8] == pytest.approx(0.01, abs=0.006)
+    short, long = benign_texts(2000, 1, rng), benign_texts(400, 16, rng)
+    labels = np.zeros(2400, np.int64)
+    labels[:600] = labels[-120:] = 1
+    for scores in (short, long):
+        scores.fast_logits[:, 1] += 3
+    short.fast_logits[:600, 1] = rng.normal(3, 1, 600)
+    long.fast_logits[280 * 16 :: 16, 1] = rng.normal(3, 1, 120)  # one window of each attack says so
+    windows = [*short.windows, *(dataclasses.replace(window, text=2000 + window.text) for window in long.windows)]
+    logits = np.concatenate([short.fast_logits, long.fast_logits])
+    both = WindowScores(windows, logits, logits, np.concatenate([short.router, long.router]), 2400, 0.0)
+    fitted = calibrate(both, labels, make_profile())
+
+    def loss(discount: float) -> float:
+        p = decide(both, dataclasses.replace(fitted, length_discount=discount)).probabilities[:, 0].astype(float)
+        return -float(np.log(np.where(labels == 0, p, 1 - p).clip(1e-6)).mean())
+
+    assert 0.1 < fitted.length_discount < 1.9
+    best = loss(fitted.length_discount)
+    assert best < min(loss(0.0), loss(2.0)) - 1e-3
+    assert all(best <= loss(fitted.length_discount + step) + 1e-4 for step in (-0.05, 0.05))
+
+
+def test_no_discount_is_learnt_where_every_text_is_one_window():
+    scores, labels = made_up_scores()
+    assert calibrate(scores, labels, make_profile()).length_discount == 0
 
 
 @pytest.fixture
