@@ -93,7 +93,6 @@ class TrainingConfig:
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
-    hidden_share: float = 0.0  # of the pieces of a text, unread in training, so that no verdict hangs on one word
     validations: int = 5  # evenly over the run
     validation_rows: int | None = 400  # rows read at each of them; calibration reads all
     patience: int = 4  # validations without improvement before stopping; 0: never

@@ -17,7 +17,6 @@ from guardlib.data.generated import INDIRECT, OBFUSCATED
 from guardlib.data.injections import COMPOSED
 from guardlib.labels import Label
 from guardlib.text.reading import Batch, Reader, Window, batches_by_length
-from guardlib.text.tokenizer import SPECIALS, UNK
 from guardlib.text.views import RAW, View
 
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
@@ -46,7 +45,6 @@ class Epoch:
 
     def __init__(self, frame: pd.DataFrame, reader: Reader, config: TrainingConfig, *, seed: int, epoch: int) -> None:
         rng = np.random.default_rng([seed, epoch])
-        self._seed, self._hidden_share = [seed, epoch], config.hidden_share
         self._reader = reader
         self._rows = np.repeat(np.arange(len(frame)), repeats(frame, config, rng))
         frame = frame.iloc[self._rows]
@@ -70,8 +68,6 @@ class Epoch:
     def __getitem__(self, index: int) -> TrainingBatch:
         rows = self._batches[index]
         inputs = self._reader.collate([self._windows[row] for row in rows])
-        if self._hidden_share:
-            inputs = hide_pieces(inputs, self._hidden_share, np.random.default_rng([*self._seed, index]))
         return TrainingBatch(inputs, self._labels[rows], self._rows[rows])
 
 
@@ -130,17 +126,6 @@ def training_windows(
             stop = start + length
         windows.append(Window(row, view, piece, start, stop))
     return windows
-
-
-def hide_pieces(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
-    """``batch`` with ``share`` of its pieces unread: [UNK] without characters.
-
-    So that no verdict hangs on one word (word dropout; Iyyer et al. 2015, "Deep Unordered Composition", section 2.2).
-    """
-    hidden = (batch.input_ids >= len(SPECIALS)) & (rng.random(batch.input_ids.shape) < share)
-    return Batch(
-        np.where(hidden, UNK, batch.input_ids), np.where(hidden[..., None], 0, batch.char_ids), batch.attention_mask
-    )
 
 
 def excerpt(text: str, room: int, rng: np.random.Generator) -> str:
