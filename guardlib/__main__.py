@@ -58,12 +58,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(options: argparse.Namespace) -> str:
-    """The text to judge. Raises ValueError when it is given twice, OSError when a file cannot be read."""
+    """The text to judge. Raises ValueError when it is given twice, or its file cannot be read."""
     if options.text is not None and options.file is not None:
         raise ValueError(f"got both a text and the file {options.file}; expected one of them")
     if options.text is not None:
         return options.text
-    raw = options.file.read_bytes() if options.file is not None else sys.stdin.buffer.read()
+    try:
+        raw = options.file.read_bytes() if options.file is not None else sys.stdin.buffer.read()
+    except OSError as error:
+        raise ValueError(
+            f"{options.file or 'standard input'} cannot be read ({error.strerror}); expected one that holds the text: "
+            "python -m guardlib scan -f FILE"
+        ) from None
     return raw.decode("utf-8", "replace")
 
 

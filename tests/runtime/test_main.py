@@ -48,7 +48,7 @@ def test_file_and_standard_input_give_the_same(options, tmp_path, capsys, monkey
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (["-f", "no/such/file"], "no/such/file"),
+        (["-f", "no/such/file"], "no/such/file cannot be read (No such file or directory); expected"),
         (["text", "-f", "file"], "expected one of them"),
         (["text", "--threshold", "2"], "threshold is 2.0"),
         (["text", "--fpr", "0.3"], "0.01"),
