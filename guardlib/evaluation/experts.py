@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import entr, rel_entr
-from torch.nn import functional as F
 
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.build import Guardrail
@@ -39,7 +38,7 @@ def expert_tokens(guardrail: Guardrail, frame: pd.DataFrame, tokens_per_batch: i
 
     def listen(module: MixtureOfExperts, inputs: tuple, _) -> None:
         x_BLD, mask_BL = inputs
-        p_BLE = F.softmax(F.linear(x_BLD.float(), module.gate.weight.float()), dim=-1).cpu().numpy()
+        p_BLE = module.gate_probabilities(x_BLD).cpu().numpy()
         mask = mask_BL.cpu().numpy().astype(float)
         chosen = np.eye(p_BLE.shape[-1])[p_BLE.argmax(-1)] * mask[..., None]
         entropy = entr(p_BLE).sum(-1) / np.log(p_BLE.shape[-1])

@@ -46,8 +46,7 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> ExpertOutput:
         x_TD = x_BLD.flatten(0, 1)
-        with torch.autocast(device_type=x_TD.device.type, enabled=False):
-            p_TE = F.softmax(F.linear(x_TD.float(), self.gate.weight.float()), dim=-1)
+        p_TE = self.gate_probabilities(x_TD)
         p_T, choice_T = p_TE.max(dim=-1)
         y_TD = self._mix(x_TD, choice_T)
         y_TD = y_TD * (p_T / p_T.detach()).to(y_TD.dtype).unsqueeze(-1)
@@ -58,6 +57,11 @@ class MixtureOfExperts(nn.Module):
         mean_p_E = (p_TE * real_T[:, None]).sum(0) / tokens
         balance = len(self.experts) * (load_E * mean_p_E).sum()  # Switch Transformer, eq. 4; 1 when perfectly even
         return ExpertOutput(y_TD.view_as(x_BLD), balance, load_E)
+
+    def gate_probabilities(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., E], float32."""
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return F.softmax(F.linear(x.float(), self.gate.weight.float()), dim=-1)
 
     def _mix(self, x_TD: Tensor, choice_T: Tensor) -> Tensor:
         """Each token through its expert."""

@@ -1,4 +1,4 @@
-"""Figures of evaluation: what is caught, what is flagged by mistake, how sure the guard is, what routing is worth."""
+"""Figures of evaluation: what is caught, what is flagged by mistake, how sure the guard is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from guardlib.report.style import (
     GREY,
     VERMILLION,
     class_name,
-    legend_above,
     legend_top,
     looks,
     new_figure,
@@ -24,6 +23,7 @@ from guardlib.report.style import (
     percent_axis,
     readable,
     shortened,
+    upper_end,
 )
 
 INTERVAL = ("rate", "low", "high")
@@ -96,7 +96,7 @@ def detection_per_attack(frame: pd.DataFrame) -> Figure:
     sizes = frame.groupby("row")[["n_pos", "n_neg"]].max()
     _row_labels(left, rows, [f"{sizes.n_pos[row]:,.0f} / {sizes.n_neg[row]:,.0f}" for row in rows], "attack transform")
     percent_axis(left.xaxis, (-0.02, 1.02))
-    upper = _upper(frame["fpr_high"])
+    upper = upper_end(frame["fpr_high"])
     percent_axis(right.xaxis, (-0.03 * upper, upper))
     left.set_xlabel("attacks caught (TPR, %)")
     right.set_xlabel("benign under the same\ntransform flagged (FPR, %)", linespacing=1.0)
@@ -157,7 +157,7 @@ def over_defence(frame: pd.DataFrame, target: float | None = None) -> Figure:
     _intervals(ax, frame, sets, VERMILLION)
     sizes = frame.groupby("row")["n"].max()
     _row_labels(ax, sets, [f"{sizes[row]:,.0f}" for row in sets], "benign set", width=34)
-    upper = _upper(frame["high"])
+    upper = upper_end(frame["high"])
     percent_axis(ax.xaxis, (-0.015 * upper, upper))
     ax.set_xlabel("benign texts flagged (FPR, %)")
     handles = []
@@ -166,107 +166,6 @@ def over_defence(frame: pd.DataFrame, target: float | None = None) -> Figure:
         handles = [ax.axvline(target, color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=0, label=label)]
     if len(systems) > 1 or handles:
         _system_legend(fig, systems if len(systems) > 1 else [], handles)
-    return fig
-
-
-@figure("deep_share", "accuracy", "policy", artifact="04_router_analysis/routing_curve.csv")
-def routing_curve(frame: pd.DataFrame, budget: float = 0.30) -> Figure:
-    """Accuracy against the share of texts sent deep, for the router and for random, entropy and oracle routing.
-
-    Args:
-        frame: deep_share, accuracy (fractions), policy; optional low, high (a band around the curve), n.
-        budget: the deep share in use, drawn as a line.
-    """
-    if not 0 <= budget <= 1:
-        raise ValueError(f"routing_curve: budget is {budget!r}; expected a fraction between 0 and 1")
-    check_fractions("routing_curve", frame, ("deep_share", "accuracy", "low", "high"))
-    fig, ((ax,),) = new_figure(2.6)
-    ax.axvline(budget, color=GREY, lw=0.9, ls=(0, (1, 1.5)), zorder=0, label=f"budget ({100 * budget:g} %)")
-    policies = sorted(ordered(frame["policy"]), key=lambda name: ("router", "entropy", "random", "oracle").index(name)
-                      if name in ("router", "entropy", "random", "oracle") else 9)  # fmt: skip
-    for name, look in looks(policies).items():
-        curve = frame[frame["policy"] == name].sort_values("deep_share", kind="stable")
-        at = float(np.interp(budget, curve["deep_share"], curve["accuracy"]))
-        text = f"{look.label} ({100 * at:.1f})"
-        front = 4 if name == "router" else 2
-        ax.plot(curve["deep_share"], curve["accuracy"], color=look.colour, ls=look.line, zorder=front, label=text,
-                lw=1.8 if name == "router" else 1.2)  # fmt: skip
-        ax.plot(budget, at, color=look.colour, marker=look.marker, ls="none", zorder=front + 1, ms=4)
-        if {"low", "high"} <= set(curve.columns):
-            ax.fill_between(curve["deep_share"], curve["low"], curve["high"], color=look.colour, alpha=0.12, lw=0)
-    percent_axis(ax.xaxis, (-0.01, 1.01))
-    percent_axis(ax.yaxis, limit=None)
-    n = f" (n {int(frame['n'].max()):,})" if "n" in frame else ""
-    ax.set(xlabel="texts sent to the deep branch (%)", ylabel=f"accuracy, four classes (%){n}")
-    handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside right center",
-               title="accuracy at budget (%)", alignment="left", handlelength=2.2, labelspacing=0.7)  # fmt: skip
-    return fig
-
-
-@figure("deep_share", "low", "high", "n", artifact="04_router_analysis/routing_by_label.csv")
-def routing_by_label(frame: pd.DataFrame, budget: float = 0.30) -> Figure:
-    """Share of texts sent deep per class, with its interval; or per family or source.
-
-    Args:
-        frame: family, source, benchmark or label (number or name); deep_share, low, high (fractions), n.
-        budget: the deep share that was asked for, drawn as a line.
-    """
-    check_fractions("routing_by_label", frame, ("deep_share", "low", "high"))
-    known = ("family", "source", "benchmark", "label")
-    by = next((column for column in known if column in frame), None)
-    if by is None:
-        raise ValueError(f"routing_by_label: no column names the rows; expected one of {', '.join(known)}")
-    frame = frame.assign(label=frame["label"].map(class_name)) if "label" in frame else frame
-    fig, ((ax,),) = new_figure(0.75 + 0.23 * max(len(frame), 3))
-    y = np.arange(len(frame))
-    colours = [CLASS_COLOURS[name] for name in frame["label"]] if "label" in frame else [BLUE] * len(frame)
-    ax.barh(y, frame["deep_share"], height=0.62, color=colours)
-    spread = np.clip([frame["deep_share"] - frame["low"], frame["high"] - frame["deep_share"]], 0, None)
-    ax.errorbar(frame["deep_share"], y, xerr=spread, fmt="none", ecolor="#222222", elinewidth=0.8, capsize=2)
-    for position, row in zip(y, frame.itertuples(), strict=True):
-        text = f"{100 * row.deep_share:.1f}"
-        ax.annotate(text, (row.high, position), (4, 0), textcoords="offset points", va="center", size=8)
-    ax.axvline(budget, color=GREY, lw=0.9, ls=(0, (4, 2)), label=f"budget ({100 * budget:g} %)", zorder=3)
-    ax.set_yticks(y, [f"{shortened(name)} (n {n:,.0f})" for name, n in zip(frame[by], frame["n"], strict=True)])
-    percent_axis(ax.xaxis, (0, max(_upper(frame["high"], 1.12), 1.2 * budget)))
-    ax.set_xlabel("texts sent to the deep branch (%)")
-    ax.set_ylabel("true class" if by == "label" else readable(by), labelpad=6)
-    ax.set_ylim(len(frame) - 0.45, -0.55)
-    ax.grid(axis="y", visible=False)
-    ax.tick_params(axis="y", length=0)
-    legend_above(ax)
-    return fig
-
-
-@figure("label", "router", artifact="03_train/test_scores.parquet")
-def router_scores(rows: pd.DataFrame, threshold: float | None = None) -> Figure:
-    """How hard the router finds the texts of each class: box from quartile to quartile, whiskers at 5 and 95 %.
-
-    Args:
-        rows: label (number or name), router (routing logit; higher goes deep).
-        threshold: from which a text goes deep, drawn as a line.
-    """
-    names = rows["label"].map(class_name)
-    classes = [name for name in LABEL_NAMES if name in set(names)]
-    groups = [rows.loc[names == name, "router"].to_numpy(dtype=float) for name in classes]
-    fig, ((ax,),) = new_figure(0.8 + 0.27 * max(len(classes), 2))
-    boxes = ax.boxplot(
-        groups, orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True,
-        medianprops={"color": "#222222"},
-    )  # fmt: skip
-    for box, name in zip(boxes["boxes"], classes, strict=True):
-        box.set(facecolor=CLASS_COLOURS[name], edgecolor="#222222", linewidth=0.8)
-    if threshold is not None:
-        ax.axvline(threshold, color=GREY, lw=0.9, ls=(0, (4, 2)), label="goes deep from here on", zorder=3)
-        legend_above(ax)
-    counts = [f"{readable(name)} (n {len(group):,})" for name, group in zip(classes, groups, strict=True)]
-    ax.set_yticks(range(1, len(classes) + 1), counts)
-    ax.set(xlabel="routing logit", ylabel="true class")
-    ax.yaxis.labelpad = 6
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    ax.tick_params(axis="y", length=0)
     return fig
 
 
@@ -400,12 +299,6 @@ def _row_labels(ax: Axes, names: list, sizes: list[str], title: str, width: int 
 def _system_legend(fig: Figure, systems: list, extra: list | None = None) -> None:
     dots = [Line2D([], [], color=k.colour, marker=k.marker, ls="none", label=k.label) for k in looks(systems).values()]
     legend_top(fig, dots + (extra or []))
-
-
-def _upper(values: pd.Series, factor: float = 1.06) -> float:
-    """Upper end of an axis of small rates: a little above the largest, at least 5 %, at most 102 %."""
-    most = float(values.max()) if len(values) else 0.0
-    return min(max(factor * most, 0.05), 1.02 if factor < 1.1 else 1.1)
 
 
 def _bare(ax: Axes) -> None:

@@ -16,21 +16,20 @@ from guardlib.report.evaluation_figures import (
     detection_per_attack,
     over_defence,
     reliability,
-    router_scores,
-    routing_by_label,
-    routing_curve,
     score_distribution,
     transform_heatmap,
 )
 from guardlib.report.latency_figures import latency_by_length, latency_distribution
 from guardlib.report.registry import FIGURES, FigureSpec, save_figure
-from guardlib.report.training_figures import (
-    data_composition,
+from guardlib.report.routing_figures import (
     expert_load,
+    router_scores,
+    routing_by_label,
+    routing_curve,
     routing_over_epochs,
     specialisation,
-    training_curves,
 )
+from guardlib.report.training_figures import data_composition, training_curves
 
 __all__ = [
     "FIGURES",

@@ -23,7 +23,7 @@ from pandas.api.types import is_numeric_dtype
 
 from guardlib.report.style import FOOTER_HEIGHT, freeze, paper_style
 
-PNG_DPI = 220  # sharp on a page and no picture above 500 KB; for print there is the PDF
+PNG_DPI = 200  # sharp on a page and no picture above 500 KB; for print there is the PDF
 PROVENANCE_KEYS = ("run_id", "commit", "profile", "data_hash", "data")
 _TEXT_COLUMNS = frozenset(
     {

@@ -212,3 +212,9 @@ def text_width(text: str, size: float) -> float:
 def ordered(values: pd.Series) -> list:
     """Distinct values in order of appearance."""
     return list(dict.fromkeys(values.tolist()))
+
+
+def upper_end(values: pd.Series, factor: float = 1.06) -> float:
+    """Upper end of an axis of small rates: a little above the largest, at least 5 %, at most 102 %."""
+    most = float(values.max()) if len(values) else 0.0
+    return min(max(factor * most, 0.05), 1.02 if factor < 1.1 else 1.1)
