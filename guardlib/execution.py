@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -66,6 +67,9 @@ def execute(notebook: Path, copy: Path, parameters: dict, console: Console) -> s
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    # An interrupted run ends in one line of ours; what they log of tasks left behind can come as late as at our exit.
+    for noisy in ("papermill", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     streams = LogStream(console), LogStream(console)
     try:
         with sigterm_interrupts():
