@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, cpu_count, delayed
 
 from guardlib.data.attacks import ATTACKS, from_base64
 from guardlib.data.minhash import Index, shares_band, shingles, signatures
@@ -20,6 +21,7 @@ MAX_DECODED = 4000  # characters
 _BITS = 24  # of the table of shingles seen in a benchmark
 _SHIFT = np.uint32(32 - _BITS)
 _CHUNK = 4096  # forms at a time
+_JOB = 2048  # texts that a worker decodes at a time, about a second
 
 _SEGMENT = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 _LEET = str.maketrans("013457@$", "oieastas")
@@ -159,8 +161,19 @@ class _Targets:
 
 
 def _forms(texts: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
-    """``(position, folded form, decoded?)`` of every form of every text."""
-    for position, text in enumerate(texts):
-        yield position, fold(text), False
-        for form in decoded_forms(text):
-            yield position, form, True
+    """``(position, folded form, decoded?)`` of every form of every text; decoded on all cores, in order."""
+    texts = list(texts)
+    jobs = [texts[start : start + _JOB] for start in range(0, len(texts), _JOB)]
+    workers = Parallel(n_jobs=max(min(cpu_count(), len(jobs)), 1), return_as="generator")
+    position = 0
+    for decoded in workers(delayed(_decode)(job) for job in jobs):
+        for raw, forms in decoded:
+            yield position, raw, False
+            for form in forms:
+                yield position, form, True
+            position += 1
+
+
+def _decode(texts: list[str]) -> list[tuple[str, list[str]]]:
+    """Each text folded, and its decoded forms."""
+    return [(fold(text), decoded_forms(text)) for text in texts]

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.runtime.decision import Calibration, TextScores, WindowScores, decide, softmax
-from guardlib.text.reading import Batch, Reader, batches_by_length
+from guardlib.text.reading import Batch, Reader, batches_by_length, distinct_windows
 
 __all__ = ["Calibration", "TextScores", "WindowScores", "decide", "score_windows", "softmax", "to_tensors"]
 
@@ -26,23 +26,25 @@ def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> tuple[torch.
 def score_windows(
     model: DualBranchModel, reader: Reader, texts: Sequence[str], tokens_per_batch: int, progress: str = ""
 ) -> WindowScores:
-    """Run both branches over every window of ``texts``; ``progress`` labels a bar ('' for none)."""
+    """Run both branches over every different window of ``texts``; ``progress`` labels a bar ('' for none)."""
     started = time.perf_counter()
     windows = reader.windows(texts)
-    fast = np.zeros((len(windows), NUM_CLASSES), np.float32)
+    read, places = distinct_windows(windows)
+    fast = np.zeros((len(read), NUM_CLASSES), np.float32)
     deep = np.zeros_like(fast)
-    router = np.zeros(len(windows), np.float32)
+    router = np.zeros(len(read), np.float32)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    bar = tqdm(total=len(windows), desc=progress, unit="window", disable=not progress, leave=False)
+    bar = tqdm(total=len(read), desc=progress, unit="window", disable=not progress, leave=False)
     with torch.inference_mode(), bar:
-        for rows in batches_by_length([len(window) for window in windows], tokens_per_batch):
-            batch = reader.collate([windows[row] for row in rows])
+        for rows in batches_by_length([len(window) for window in read], tokens_per_batch):
+            batch = reader.collate([read[row] for row in rows])
             output = model(*to_tensors(batch, device))
             fast[rows] = output.fast_logits.float().cpu().numpy()
             deep[rows] = output.deep_logits.float().cpu().numpy()
             router[rows] = output.router_logit.float().cpu().numpy()
             bar.update(len(rows))
     model.train(was_training)
-    return WindowScores(windows, fast, deep, router, len(texts), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return WindowScores(windows, fast[places], deep[places], router[places], len(texts), seconds)

@@ -20,7 +20,7 @@ import onnxruntime
 
 from guardlib.labels import LABEL_NAMES, NUM_CLASSES
 from guardlib.runtime.decision import Calibration, WindowScores
-from guardlib.text.reading import Batch, Reader, batches_by_length
+from guardlib.text.reading import Batch, Reader, batches_by_length, distinct_windows
 
 FORMAT = 1  # of the guard folder; raised when an older reader would misread it
 FRONT, DEEP, TOKENIZER, SETTINGS, DIGESTS = "front.onnx", "deep.onnx", "tokenizer.json", "guard.json", "sha256.json"
@@ -174,21 +174,23 @@ def run_windows(
     router_threshold: float = -np.inf,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> WindowScores:
-    """Outputs of every window of ``texts``; the deep graph runs only where the routing logit reaches the threshold.
+    """Outputs of every window of ``texts``, equal ones read once; the deep graph runs only where the routing logit reaches the threshold.
 
     The deep logits of other windows are zeros; -inf runs it for all. Memory is bounded by ``tokens_per_batch``.
     """
     started = time.perf_counter()
     windows = reader.windows(texts)
-    fast = np.zeros((len(windows), NUM_CLASSES), np.float32)
+    read, places = distinct_windows(windows)
+    fast = np.zeros((len(read), NUM_CLASSES), np.float32)
     deep = np.zeros_like(fast)
-    router = np.zeros(len(windows), np.float32)
-    for rows in batches_by_length([len(window) for window in windows], tokens_per_batch):
-        batch = reader.collate([windows[row] for row in rows])
+    router = np.zeros(len(read), np.float32)
+    for rows in batches_by_length([len(window) for window in read], tokens_per_batch):
+        batch = reader.collate([read[row] for row in rows])
         hidden, fast[rows], router[rows] = model.front(batch)
         sent = router[rows] >= router_threshold
         if sent.all():  # the common case of one text: no copy
             deep[rows] = model.deep(hidden, batch.attention_mask)
         elif sent.any():
             deep[rows[sent]] = model.deep(hidden[sent], batch.attention_mask[sent])
-    return WindowScores(windows, fast, deep, router, len(texts), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return WindowScores(windows, fast[places], deep[places], router[places], len(texts), seconds)

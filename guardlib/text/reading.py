@@ -105,6 +105,22 @@ class Reader:
         return Batch(input_ids, char_ids, attention_mask)
 
 
+def distinct_windows(windows: Sequence[Window]) -> tuple[list[Window], np.ndarray]:
+    """Windows that read the same to the model, once each, and for every window its place among them, int64 [W].
+
+    A text under twenty transforms unfolds to the same text twenty times; a document repeats its passages.
+    """
+    found: dict[tuple, int] = {}
+    kept, places = [], np.zeros(len(windows), np.int64)
+    for index, window in enumerate(windows):
+        part = slice(window.start, window.stop)
+        key = (window.view.hidden, window.pieces.ids[part].tobytes(), window.pieces.char_ids[part].tobytes())
+        places[index] = found.setdefault(key, len(kept))
+        if places[index] == len(kept):
+            kept.append(window)
+    return kept, places
+
+
 def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[np.ndarray]:
     """Indices grouped so that padded batches hold at most ``tokens_per_batch`` tokens (a longer text stands alone)."""
     order = np.argsort(np.asarray(lengths), kind="stable")

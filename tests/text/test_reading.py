@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardlib.text.reading import OVERLAP, Window, batches_by_length, worst_window
+from guardlib.text.reading import OVERLAP, Window, batches_by_length, distinct_windows, worst_window
 from guardlib.text.tokenizer import CLS, HIDDEN, PAD, SEP
 from guardlib.text.views import RAW, View
 from tests.helpers import make_reader, make_tokenizer
@@ -110,3 +110,22 @@ def test_worst_window_refuses_a_text_without_windows():
     windows = [Window(0, View(RAW, "", False), None, 0, 0)]
     with pytest.raises(ValueError, match="windows cover 1 of 2 texts"):
         worst_window(windows, np.array([0.5]), 2)
+
+
+@given(st.lists(st.sampled_from(["the report", "my garden", "the report!", LONG, "the garden"]), max_size=8))
+def test_distinct_windows_are_the_sets_of_what_the_model_reads(texts):
+    """Every window finds one that collates to the very same arrays; no two kept ones do."""
+    reader = make_reader(24)
+    windows = reader.windows(texts)
+    kept, places = distinct_windows(windows)
+
+    def seen(window):
+        return tuple(array.tobytes() for array in arrays_of(reader.collate([window])))
+
+    assert [seen(kept[place]) for place in places] == [seen(window) for window in windows]
+    assert len({seen(window) for window in kept}) == len(kept)
+
+
+def arrays_of(batch):
+    """The arrays of a batch."""
+    return batch.input_ids, batch.char_ids, batch.attention_mask

@@ -6,6 +6,7 @@ import re
 
 import pandas as pd
 
+from guardlib.data.generated import MAX_WRAPPER
 from guardlib.evaluation.benchmarks import ATTACK, BENIGN, CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import HARMFUL_REQUEST, Label
 
@@ -82,6 +83,29 @@ def jbb_artifacts(context: Context) -> pd.DataFrame:
         return next((goals[goal] for goal in goals if goal in folded), text)
 
     return rows.assign(base=rows["text"].map(base))
+
+
+#: Held-out jailbreaks that each of JailbreakBench's 100 harmful behaviours is put behind.
+_TEMPLATES = 40
+
+
+@benchmark(
+    "jbb_templates",
+    measures="JailbreakBench's harmful behaviours behind jailbreaks of the held-out corpus: 100 x 40 combinations.",
+    licence=f"MIT (behaviours); {CORPUS_LICENCE}",
+    positive="every row",
+    kinds=(ATTACK,),
+    derived=True,
+)
+def jbb_templates(context: Context) -> pd.DataFrame:
+    """Rows of one template share a group: its words are what decides them all."""
+    behaviors, attacks = context.source("jbb_behaviors"), context.corpus("attacks")
+    behaviors = behaviors[behaviors["split"] == "harmful"]
+    templates = attacks[(attacks["label"] == Label.JAILBREAK) & (attacks["text"].str.len() <= MAX_WRAPPER)]
+    order = context.rng("jbb_templates").permutation(len(templates))[:_TEMPLATES]
+    rows = templates.iloc[order].assign(base=templates["text"], variant="")
+    rows = rows.merge(behaviors[["text"]].rename(columns={"text": "goal"}), how="cross")
+    return rows.assign(text=rows["text"] + "\n\n" + rows["goal"])
 
 
 @benchmark(
