@@ -174,9 +174,10 @@ def run_windows(
     router_threshold: float = -np.inf,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> WindowScores:
-    """Outputs of every window of ``texts``, equal ones read once; the deep graph runs only where the routing logit reaches the threshold.
+    """Outputs of every window of ``texts``; equal ones are read once.
 
-    The deep logits of other windows are zeros; -inf runs it for all. Memory is bounded by ``tokens_per_batch``.
+    The deep graph runs only where the routing logit reaches the threshold: -inf runs it for all, and the deep logits of
+    other windows are zeros. Memory is bounded by ``tokens_per_batch``.
     """
     started = time.perf_counter()
     windows = reader.windows(texts)
