@@ -7,6 +7,7 @@ An adaptor takes one split as a frame and its name, and returns a frame with ADA
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -24,6 +25,10 @@ CATEGORY_LABELS = {
     "obfuscation": Label.OBFUSCATION,
     HARMFUL_REQUEST: Label.JAILBREAK,  # until the policy of the run is applied
 }
+#: ``Run: `whoami | xz` ``: a command line asks nobody to break instructions. As almost the only texts to begin with
+#: "run", "execute" or "bypass", such rows taught that these words are an attack.
+PAYLOAD = re.compile(r"\W*\w+\s*:\s*`")
+
 #: Values of ``subset`` that say nothing about the text.
 _EMPTY_SUBSETS = frozenset({"", "all", "train", "test", "val", "none", "safe"})
 
@@ -43,18 +48,26 @@ def adapted(texts, labels, families, langs) -> pd.DataFrame:
     )
 
 
-def github(lang: str = "", family: Callable[[str, str], str] | None = None, only: str | None = None) -> Adaptor:
+def github(
+    lang: str = "",
+    family: Callable[[str, str], str] | None = None,
+    only: str | None = None,
+    without: re.Pattern[str] | None = None,
+) -> Adaptor:
     """Sets in the mirror's common schema ``text, label, category, subset, lang``.
 
     Args:
         lang: used where the row does not say.
         family: (category, subset) → family; by default the subset where it says something, else the category.
         only: keep this category alone.
+        without: leave out texts that begin like this.
     """
 
     def adapt(frame: pd.DataFrame, split: str) -> pd.DataFrame:
         require(frame, "text", "label", "category", "subset", "lang")
         keep = frame["category"] == only if only else frame["category"] != "unknown"
+        if without:
+            keep &= ~frame["text"].astype("str").str.match(without)
         frame = frame[keep]
         labels = [_category_label(c, v) for c, v in zip(frame["category"], frame["label"], strict=True)]
         families = [

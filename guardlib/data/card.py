@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from sklearn.feature_extraction.text import CountVectorizer
 
-from guardlib.labels import LABEL_NAMES
+from guardlib.data.generated import OBFUSCATED
+from guardlib.labels import LABEL_NAMES, Label
 
 
 def composition(frame: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +61,36 @@ def samples(frame: pd.DataFrame, characters: int = 140, seed: int = 0) -> pd.Dat
     one["label"] = one["label"].map(dict(enumerate(LABEL_NAMES)))
     one["text"] = one["text"].str.replace(r"\s+", " ", regex=True).str.slice(0, characters)
     return one[["label", "family", "source", "text"]].reset_index(drop=True)
+
+
+def give_aways(frame: pd.DataFrame, times: np.ndarray, words: int = 20, least: int = 100) -> pd.DataFrame:
+    """Words that occur in one epoch most one-sidedly in attacks: a model may learn them instead of what is said.
+
+    Texts that hide their words (obfuscated ones) are left out. The idea is that of token-wise bias (PIGuard, arXiv
+    2410.22770, section 4.1), counted in the data before there is a model.
+
+    Args:
+        times: how often each row is read in the epoch, int [N]; see training.examples.repeats.
+        words: so many, the most one-sided first.
+        least: readings that a word must have.
+
+    Returns:
+        ``word, attack, benign`` (readings of attacks and of benign texts that hold it), ``attack_share``.
+    """
+    plain = (frame["source"] != OBFUSCATED).to_numpy()
+    counter = CountVectorizer(binary=True, token_pattern=r"\w+", min_df=min(20, max(int(plain.sum()), 1)))
+    found = counter.fit_transform(frame.loc[plain, "text"].str.slice(0, 1000))
+    attack = (frame.loc[plain, "label"] != Label.BENIGN).to_numpy()
+    counts = {
+        name: np.asarray(found.T @ (times[plain] * side), np.int64)
+        for name, side in (("attack", attack), ("benign", ~attack))
+    }
+    table = pd.DataFrame({"word": counter.get_feature_names_out()} | counts)
+    table = table[table["attack"] + table["benign"] >= least]
+    table["attack_share"] = table["attack"] / (table["attack"] + table["benign"])
+    return table.sort_values(["attack_share", "attack", "word"], ascending=[False, False, True])[:words].reset_index(
+        drop=True
+    )
 
 
 def sources(status: list[dict]) -> pd.DataFrame:

