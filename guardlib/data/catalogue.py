@@ -200,10 +200,10 @@ _ALL = (
     _github("harmbench", _ADVERSARIA, "MIT", "attack", _EN, splits={"train": MATERIAL}),
     _github("strongreject", _ADVERSARIA, "MIT", "attack", _EN, splits={"train": MATERIAL}),
     # Benign: everyday instructions and utterances.
-    _github("alpaca_instructions", _ADVERSARIA, "CC BY-NC 4.0", "benign", terms=NON_COMMERCIAL, share=3.2),
+    _github("alpaca_instructions", _ADVERSARIA, "CC BY-NC 4.0", "benign", terms=NON_COMMERCIAL),
     _github("dolly_2k", _Q_GUARDIAN, "CC BY-SA 3.0", "benign", _EN, terms=SHARE_ALIKE),
     _github("self_instruct", "yizhongw/self-instruct@0b26ccaa41", "Apache-2.0", "benign", _EN),
-    _github("clinc150", "clinc/oos-eval@828f809393", "CC BY 3.0", "benign", _PLAIN_EN, share=0.8),
+    _github("clinc150", "clinc/oos-eval@828f809393", "CC BY 3.0", "benign", _PLAIN_EN, share=0.4),
     _github("banking77", "PolyAI-LDN/task-specific-datasets@57ec275d80", "CC BY 4.0", "benign", _PLAIN_EN, share=0.3),
     _github("bigbench_hard", "suzgunmirac/BIG-Bench-Hard@9ee07bd481", "MIT", "benign", _EN, share=0.2),
     # Benign: documents, several languages.
@@ -214,7 +214,7 @@ _ALL = (
         "benign",
         _EN,
         terms=MIXED,
-        share=2,
+        share=0.6,
     ),
     _github(
         "self_instruct_t0",
@@ -223,7 +223,7 @@ _ALL = (
         "benign",
         _EN,
         terms=MIXED,
-        share=1.6,
+        share=0.4,
     ),
     _github(
         "salesforce_leakage_docs",
@@ -232,9 +232,9 @@ _ALL = (
         "benign",
         _EN,
         terms=MIXED,
-        share=0.9,
+        share=0.4,
     ),
-    _github("xquad", "google-deepmind/xquad@7d30520c71", "CC BY-SA 4.0", "benign", terms=SHARE_ALIKE, share=1),
+    _github("xquad", "google-deepmind/xquad@7d30520c71", "CC BY-SA 4.0", "benign", terms=SHARE_ALIKE, share=0.6),
     _github("mgsm", "google-research/url-nlp@452a21ad3d", "CC BY 4.0", "benign", share=0.4),
     # Benign text that looks like an attack: role-play, tools, security work.
     _github("awesome_chatgpt_prompts", "f/awesome-chatgpt-prompts@a519527ca6", "CC0-1.0", "benign"),
