@@ -75,16 +75,23 @@ class Reader:
             for start, stop in self.cuts(len(piece), view.hidden)
         ]
 
+    def room(self, hidden: bool) -> int:
+        """Tokens of a text that one window holds, beside [CLS], [SEP] and the [HIDDEN] marker."""
+        return self.max_length - 2 - hidden
+
     def cuts(self, tokens: int, hidden: bool) -> Iterator[tuple[int, int]]:
-        """``start, stop`` of the windows over ``tokens`` tokens; at least one, the last full if several."""
-        room = self.max_length - 2 - hidden
-        if tokens <= room:
-            yield 0, tokens
-            return
-        step = max(int(room * (1 - OVERLAP)), 1)
-        for start in range(0, tokens - room, step):
-            yield start, start + room
-        yield tokens - room, tokens
+        """``start, stop`` of the windows over ``tokens`` tokens: as few as will do, of one length, evenly spaced.
+
+        Each shares at least OVERLAP of the longest window with the next. A text just too long for one window is read in
+        two of little more than half its length, not in two full ones.
+        """
+        room = self.room(hidden)
+        shared = int(room * OVERLAP)
+        count = max(-(-(tokens - shared) // (room - shared)), 1)
+        length = -(-(tokens + (count - 1) * shared) // count)
+        for number in range(count):
+            start = number * (tokens - length) // max(count - 1, 1)
+            yield start, start + length
 
     def collate(self, windows: Sequence[Window]) -> Batch:
         """Pad windows to the longest of them."""

@@ -119,7 +119,7 @@ def training_windows(
     paired = frame["source"].isin((INDIRECT, OBFUSCATED, COMPOSED))
     divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & ~paired
     for row, (view, piece, label, cut) in enumerate(zip(views, pieces, frame["label"], divisible, strict=True)):
-        start, stop = next(reader.cuts(len(piece), view.hidden))
+        start, stop = 0, min(len(piece), reader.room(view.hidden))
         if cut and rng.random() < config.piece_share:
             length = min(int(rng.integers(*_PIECE)), stop)
             start = int(rng.integers(stop - length + 1)) if label == Label.BENIGN else 0

@@ -21,7 +21,10 @@ def test_cuts_cover_every_token_and_overlap(tokens, max_length, hidden):
     cuts = list(make_reader(max_length).cuts(tokens, hidden))
     assert cuts[0][0] == 0
     assert cuts[-1][1] == tokens
-    assert all(stop - start == min(room, tokens) for start, stop in cuts)  # full, the last one too
+    assert len({stop - start for start, stop in cuts}) == 1
+    assert cuts[0][1] <= room
+    shared = int(OVERLAP * room)
+    assert len(cuts) == 1 or room + (len(cuts) - 2) * (room - shared) < tokens  # one window fewer would not do
     for (start, stop), (next_start, next_stop) in pairwise(cuts):
         assert start < next_start < stop < next_stop
         assert stop - next_start >= int(OVERLAP * room)
@@ -45,13 +48,13 @@ def test_windows_rebuild_the_text():
 
 
 def test_windows_keep_the_order_of_texts_and_read_every_view():
-    texts = ["hello", "", LONG, "retniw nedrag", "\ud800"]
+    texts = ["hello", "", LONG, "nedrag nedrag", "\ud800"]
     reader = make_reader()
     windows = reader.windows(texts)
     owners = [window.text for window in windows]
     assert owners == sorted(owners)
     assert set(owners) == set(range(len(texts)))
-    assert {window.view.name for window in windows if window.text == 3} == {"reversed", "reversed words"}  # no telling
+    assert {window.view.name for window in windows if window.text == 3} == {"reversed", "reversed words"}  # all one
     assert [window.view for window in make_reader(64, views=False).windows(texts) if window.text == 3] == [
         View(RAW, texts[3], False)
     ]

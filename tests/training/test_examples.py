@@ -173,9 +173,8 @@ def test_a_long_benign_text_is_read_from_any_place():
 
 @pytest.mark.parametrize("max_length", [16, 32])
 @pytest.mark.parametrize("label", [0, 1])
-def test_windows_read_whole_are_those_of_evaluation(label, max_length):
-    whole = len(make_reader(max_length).windows([LONG])[0])
-    assert {len(window) for window in windows_of(LONG, label, max_length=max_length)} == {max_length} == {whole}
+def test_windows_read_whole_are_as_long_as_a_window_may_be(label, max_length):
+    assert {len(window) for window in windows_of(LONG, label, max_length=max_length)} == {max_length}
     assert {len(window) for window in windows_of("hello", label, max_length=max_length)} == {3}
 
 
