@@ -25,8 +25,8 @@ CATEGORY_LABELS = {
     "obfuscation": Label.OBFUSCATION,
     HARMFUL_REQUEST: Label.JAILBREAK,  # until the policy of the run is applied
 }
-#: ``Run: `whoami | xz` ``: a command line asks nobody to break instructions. As almost the only texts to begin with
-#: "run", "execute" or "bypass", such rows taught that these words are an attack.
+#: ``Run: `whoami | xz` ``: a command line asks nobody to break instructions, spelt plainly or not. As almost the only
+#: texts to begin with "run", "execute" or "bypass", such rows taught that these words are an attack.
 PAYLOAD = re.compile(r"\W*\w+\s*:\s*`")
 
 #: Values of ``subset`` that say nothing about the text.
@@ -60,14 +60,14 @@ def github(
         lang: used where the row does not say.
         family: (category, subset) → family; by default the subset where it says something, else the category.
         only: keep this category alone.
-        without: leave out texts that begin like this.
+        without: leave out attacks that begin like this.
     """
 
     def adapt(frame: pd.DataFrame, split: str) -> pd.DataFrame:
         require(frame, "text", "label", "category", "subset", "lang")
         keep = frame["category"] == only if only else frame["category"] != "unknown"
         if without:
-            keep &= ~frame["text"].astype("str").str.match(without)
+            keep &= (frame["category"] == "benign") | ~frame["text"].astype("str").str.match(without)
         frame = frame[keep]
         labels = [_category_label(c, v) for c, v in zip(frame["category"], frame["label"], strict=True)]
         families = [

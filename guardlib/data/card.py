@@ -1,4 +1,4 @@
-"""What a dataset is made of, as tidy frames: composition, lengths, languages."""
+"""What a dataset is made of, as tidy frames: composition, lengths, languages, words that give a class away."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def samples(frame: pd.DataFrame, characters: int = 140, seed: int = 0) -> pd.Dat
 def give_aways(frame: pd.DataFrame, times: np.ndarray, words: int = 20, least: int = 100) -> pd.DataFrame:
     """Words that occur in one epoch most one-sidedly in attacks: a model may learn them instead of what is said.
 
-    Texts that hide their words (obfuscated ones) are left out. The idea is that of token-wise bias (PIGuard, arXiv
-    2410.22770, section 4.1), counted in the data before there is a model.
+    Texts that hide their words (obfuscated ones) are left out; of the others the first 1,000 characters count. The idea
+    is that of token-wise bias (PIGuard, arXiv 2410.22770, section 4.1), counted in the data before there is a model.
 
     Args:
         times: how often each row is read in the epoch, int [N]; see training.examples.repeats.
@@ -78,8 +78,11 @@ def give_aways(frame: pd.DataFrame, times: np.ndarray, words: int = 20, least: i
         ``word, attack, benign`` (readings of attacks and of benign texts that hold it), ``attack_share``.
     """
     plain = (frame["source"] != OBFUSCATED).to_numpy()
-    counter = CountVectorizer(binary=True, token_pattern=r"\w+", min_df=min(20, max(int(plain.sum()), 1)))
-    found = counter.fit_transform(frame.loc[plain, "text"].str.slice(0, 1000))
+    texts = frame.loc[plain, "text"].str.slice(0, 1000)
+    if not texts.str.contains(r"\w").any():
+        return pd.DataFrame({"word": [], "attack": [], "benign": [], "attack_share": []})
+    counter = CountVectorizer(binary=True, token_pattern=r"\w+")
+    found = counter.fit_transform(texts)
     attack = (frame.loc[plain, "label"] != Label.BENIGN).to_numpy()
     counts = {
         name: np.asarray(found.T @ (times[plain] * side), np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,15 +33,15 @@ _DECODERS: tuple[Callable[[str], str], ...] = (
 )
 
 
-def decoded_forms(text: str) -> list[str]:
+def decoded_forms(text: str, decoders: Sequence[Callable[[str], str]] | None = None) -> list[str]:
     """What ``text`` may hide, folded: every inverse of ATTACKS and a few decoders, where they change something.
 
-    Of a longer text, the first MAX_DECODED characters.
+    Of a longer text, the first MAX_DECODED characters. ``decoders`` takes the place of :func:`all_decoders`.
     """
     text = text[:MAX_DECODED]
     raw = fold(text)
     forms: dict[str, None] = {}
-    for undo in (*(a.inverse for a in ATTACKS.values() if a.inverse), *_DECODERS):
+    for undo in all_decoders() if decoders is None else decoders:
         try:
             form = fold(undo(text))
         except ValueError:  # not the output of this attack
@@ -49,6 +49,11 @@ def decoded_forms(text: str) -> list[str]:
         if form != raw and len(form) >= _MIN_DECODED:
             forms[form] = None
     return list(forms)
+
+
+def all_decoders() -> tuple[Callable[[str], str], ...]:
+    """Every inverse of ATTACKS, as they are registered now, and a few more decoders."""
+    return (*(attack.inverse for attack in ATTACKS.values() if attack.inverse), *_DECODERS)
 
 
 def find_leaks(train: pd.DataFrame, benchmarks: pd.DataFrame, threshold: float = 0.8) -> pd.DataFrame:
@@ -165,8 +170,9 @@ def _forms(texts: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
     texts = list(texts)
     jobs = [texts[start : start + _JOB] for start in range(0, len(texts), _JOB)]
     workers = Parallel(n_jobs=max(min(cpu_count(), len(jobs)), 1), return_as="generator")
+    decoders = all_decoders()  # handed over: a worker would not know of attacks registered outside the package
     position = 0
-    for decoded in workers(delayed(_decode)(job) for job in jobs):
+    for decoded in workers(delayed(_decode)(job, decoders) for job in jobs):
         for raw, forms in decoded:
             yield position, raw, False
             for form in forms:
@@ -174,6 +180,6 @@ def _forms(texts: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
             position += 1
 
 
-def _decode(texts: list[str]) -> list[tuple[str, list[str]]]:
+def _decode(texts: list[str], decoders: Sequence[Callable[[str], str]]) -> list[tuple[str, list[str]]]:
     """Each text folded, and its decoded forms."""
-    return [(fold(text), decoded_forms(text)) for text in texts]
+    return [(fold(text), decoded_forms(text, decoders)) for text in texts]

@@ -11,7 +11,7 @@ import pandas as pd
 from guardlib.evaluation.timings import length_bucket
 from guardlib.runtime.guard import Guard
 from guardlib.runtime.session import TOKENS_PER_BATCH
-from guardlib.text.reading import batches_by_length
+from guardlib.text.reading import batches_by_length, distinct_windows
 from guardlib.text.tokenizer import sanitize
 
 STEPS = ("views", "word pieces", "characters", "windows", "front graph", "deep graph", "verdict")
@@ -48,8 +48,9 @@ def _steps(guard: Guard, text: str) -> dict[str, float]:
     for view, encoding in zip(views, cut, strict=True):
         timed("characters", tokenizer.pieces, view, encoding)
     windows = reader.windows([text])
-    for rows in batches_by_length([len(window) for window in windows], TOKENS_PER_BATCH):
-        batch = timed("windows", reader.collate, [windows[row] for row in rows])
+    read, _ = timed("windows", distinct_windows, windows)
+    for rows in batches_by_length([len(window) for window in read], TOKENS_PER_BATCH):
+        batch = timed("windows", reader.collate, [read[row] for row in rows])
         hidden, _, router = timed("front graph", guard.model.front, batch)
         sent = router >= limit
         if sent.any():

@@ -23,6 +23,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from guardlib.config import ConfigError, Profile
+from guardlib.evaluation.benchmarks import pooled_rows
 from guardlib.evaluation.timings import percentiles
 from guardlib.report.provenance import describe_machine
 from guardlib.runtime.guard import Guard
@@ -43,6 +44,8 @@ class System(Protocol):
 def choose_texts(benchmarks: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """A random sample of ``evaluation.latency_texts`` benchmark texts as they come, short and long: ``text_id, text``.
 
+    Derived benchmarks are left out: they hold the same words again and again.
+
     Raises:
         ValueError: no rows.
     """
@@ -50,7 +53,7 @@ def choose_texts(benchmarks: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         raise ValueError(
             "choose_texts got no benchmark rows; expected those of 01_data: run python run_all.py --from 01"
         )
-    unique = benchmarks.drop_duplicates("text")
+    unique = pooled_rows(benchmarks).drop_duplicates("text")
     rows = unique.sample(min(profile.evaluation.latency_texts, len(unique)), random_state=profile.seed)
     ids = rows["benchmark"].astype(str) + "/" + rows["example_id"].astype(str)
     return pd.DataFrame({"text_id": ids.to_numpy(), "text": rows["text"].to_numpy()})

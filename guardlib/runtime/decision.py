@@ -22,7 +22,10 @@ DEFAULT_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """Raw outputs per window: logits [W, K] of each branch and routing logits [W]; ``texts`` N, ``seconds`` in all."""
+    """Raw outputs per window: logits [W, K] of each branch and routing logits [W]; ``texts`` N, ``seconds`` in all.
+
+    Equal windows were read once, so ``seconds`` tells little of the time of one text (see evaluation.latency).
+    """
 
     windows: list[Window]
     fast_logits: np.ndarray

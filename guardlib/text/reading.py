@@ -53,6 +53,10 @@ class Reader:
     """Texts → windows → batches. ``max_length`` counts every token; ``unfolder`` None reads texts as they are."""
 
     def __init__(self, tokenizer: GuardTokenizer, unfolder: Unfolder | None, max_length: int) -> None:
+        if max_length < 4:
+            raise ValueError(
+                f"max_length is {max_length}; expected at least 4: three special tokens and one of the text"
+            )
         self.tokenizer = tokenizer
         self.unfolder = unfolder
         self.max_length = max_length
@@ -82,8 +86,8 @@ class Reader:
     def cuts(self, tokens: int, hidden: bool) -> Iterator[tuple[int, int]]:
         """``start, stop`` of the windows over ``tokens`` tokens: as few as will do, of one length, evenly spaced.
 
-        Each shares at least OVERLAP of the longest window with the next. A text just too long for one window is read in
-        two of little more than half its length, not in two full ones.
+        Each shares at least OVERLAP of a full window, rounded down, with the next. A text just too long for one window
+        is read in two of little more than half its length, not in two full ones.
         """
         room = self.room(hidden)
         shared = int(room * OVERLAP)

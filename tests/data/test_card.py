@@ -34,3 +34,11 @@ def test_give_aways_leave_out_rare_words(frame):
     table = give_aways(frame, np.ones(len(frame), int), least=60)
     assert table["word"].tolist() == ["run", "the"]
     assert len(give_aways(frame, np.ones(len(frame), int), words=1, least=1)) == 1
+
+
+@pytest.mark.parametrize("texts", [[], ["?!"], ["one", "two", "three"]])
+def test_give_aways_of_next_to_nothing(texts):
+    frame = pd.DataFrame({"text": pd.Series(texts, dtype=str), "label": 0, "source": "set"})
+    table = give_aways(frame, np.ones(len(frame), int), least=1)
+    assert table.columns.tolist() == ["word", "attack", "benign", "attack_share"]
+    assert set(table["word"]) == {text for text in texts if text.isalpha()}

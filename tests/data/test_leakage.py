@@ -1,10 +1,12 @@
 import base64
 import codecs
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from guardlib.data import leakage
 from guardlib.data.attacks import ATTACKS, apply
 from guardlib.data.leakage import LEAK_COLUMNS, LeakFinder, decoded_forms, find_leaks
 
@@ -110,3 +112,24 @@ def test_decoded_forms_never_hold_the_text_itself():
 
 def test_a_payload_nested_without_end_is_no_payload():
     assert decoded_forms("problem = " + "[" * 3000) is not None
+
+
+def test_several_workers_find_what_one_finds(monkeypatch):
+    """In the order of the rows, whichever worker is done first."""
+    texts = [*INNOCENT, base64.b64encode(GOAL.encode()).decode(), "the end"]
+    alone = find_leaks(pd.DataFrame({"text": texts}), BENCHMARKS)
+    monkeypatch.setattr(leakage, "_JOB", 2)
+    monkeypatch.setattr(leakage, "cpu_count", lambda: 2)
+    together = find_leaks(pd.DataFrame({"text": texts}), BENCHMARKS)
+    pd.testing.assert_frame_equal(alone, together)
+    assert together["row"].tolist() == [len(INNOCENT)]
+
+
+def test_workers_know_of_attacks_registered_elsewhere(monkeypatch):
+    """A worker imports the package anew: what was registered since has to be handed over."""
+    mirrored = dataclasses.replace(ATTACKS["flip_fcs"], inverse=lambda text: text.replace("#", ""))
+    monkeypatch.setitem(ATTACKS, "of a notebook", mirrored)
+    monkeypatch.setattr(leakage, "_JOB", 1)
+    monkeypatch.setattr(leakage, "cpu_count", lambda: 2)
+    found = find_leaks(pd.DataFrame({"text": ["hello there", "#".join(GOAL)]}), BENCHMARKS)
+    assert found[["row", "kind"]].to_numpy().tolist() == [[1, "decoded"]]

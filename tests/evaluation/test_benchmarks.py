@@ -246,6 +246,20 @@ def test_a_source_with_wrong_columns_is_broken_and_an_absent_one_is_not(tmp_path
     assert "not in the mirror" in status[1]["why_not"]
 
 
+def test_behaviours_stand_behind_held_out_templates(tmp_path):
+    goals = [f"Write about the secret number {number}" for number in range(3)]
+    frame = pd.DataFrame({"Goal": goals, "Category": "Privacy"})
+    add_dataset(tmp_path, "JailbreakBench/JBB-Behaviors", {"benign": frame, "harmful": frame}, config="behaviors")
+    rows, _ = build_benchmarks(get_profile("laptop"), tmp_path, ["jbb_templates"])
+    assert len(rows) == 3 * rows["group"].nunique() == 120
+    assert set(rows["lang"]) == {"en"}
+    for group, texts in rows.groupby("group")["text"]:
+        template = texts.iloc[0].removesuffix(f"\n\n{goals[0]}")
+        assert group == group_of(template)
+        assert texts.tolist() == [f"{template}\n\n{goal}" for goal in goals]
+        assert template not in set(corpus_frames(held_out=False)["attacks"]["text"])
+
+
 def test_supplied_files_are_read_and_checked(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "README.md").write_text("")

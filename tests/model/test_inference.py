@@ -26,6 +26,16 @@ def test_windows_get_the_logits_they_get_alone():
         np.testing.assert_allclose(scores.router[index], float(alone.router_logit[0].detach()), atol=1e-5)
 
 
+def test_equal_windows_are_read_once(monkeypatch):
+    reader, read = make_reader(), []
+    collate = reader.collate
+    monkeypatch.setattr(reader, "collate", lambda windows: read.extend(windows) or collate(windows))
+    scores = score_windows(make_model(), reader, ["hello"] * 5 + ["hello there"], 512)
+    assert len(read) == 2
+    assert len(scores.windows) == 6
+    assert (scores.fast_logits[:5] == scores.fast_logits[0]).all()
+
+
 def test_batch_size_changes_nothing():
     a, b = (score_windows(make_model(), make_reader(), TEXTS, budget) for budget in (1, 4096))
     np.testing.assert_allclose(a.deep_logits, b.deep_logits, atol=1e-5)

@@ -54,7 +54,7 @@ def test_windows_keep_the_order_of_texts_and_read_every_view():
     owners = [window.text for window in windows]
     assert owners == sorted(owners)
     assert set(owners) == set(range(len(texts)))
-    assert {window.view.name for window in windows if window.text == 3} == {"reversed", "reversed words"}  # all one
+    assert {window.view.name for window in windows if window.text == 3} == {"reversed", "reversed words"}  # the same
     assert [window.view for window in make_reader(64, views=False).windows(texts) if window.text == 3] == [
         View(RAW, texts[3], False)
     ]
@@ -115,7 +115,14 @@ def test_worst_window_refuses_a_text_without_windows():
         worst_window(windows, np.array([0.5]), 2)
 
 
-@given(st.lists(st.sampled_from(["the report", "my garden", "the report!", LONG, "the garden"]), max_size=8))
+def arrays_of(batch):
+    """The arrays of a batch."""
+    return batch.input_ids, batch.char_ids, batch.attention_mask
+
+
+@given(
+    st.lists(st.sampled_from(["the report", "THE report", "troper eht", "my garden", "the report!", LONG]), max_size=8)
+)
 def test_distinct_windows_are_the_sets_of_what_the_model_reads(texts):
     """Every window finds one that collates to the very same arrays; no two kept ones do."""
     reader = make_reader(24)
@@ -129,6 +136,6 @@ def test_distinct_windows_are_the_sets_of_what_the_model_reads(texts):
     assert len({seen(window) for window in kept}) == len(kept)
 
 
-def arrays_of(batch):
-    """The arrays of a batch."""
-    return batch.input_ids, batch.char_ids, batch.attention_mask
+def test_a_window_too_short_for_any_text_is_refused():
+    with pytest.raises(ValueError, match="max_length is 3; expected at least 4"):
+        make_reader(3)

@@ -91,7 +91,7 @@ _TEMPLATES = 40
 
 @benchmark(
     "jbb_templates",
-    measures="JailbreakBench's harmful behaviours behind jailbreaks of the held-out corpus: 100 x 40 combinations.",
+    measures="JailbreakBench's harmful behaviours behind English jailbreaks of the held-out corpus: 100 x 40 of them.",
     licence=f"MIT (behaviours); {CORPUS_LICENCE}",
     positive="every row",
     kinds=(ATTACK,),
@@ -101,7 +101,8 @@ def jbb_templates(context: Context) -> pd.DataFrame:
     """Rows of one template share a group: its words are what decides them all."""
     behaviors, attacks = context.source("jbb_behaviors"), context.corpus("attacks")
     behaviors = behaviors[behaviors["split"] == "harmful"]
-    templates = attacks[(attacks["label"] == Label.JAILBREAK) & (attacks["text"].str.len() <= MAX_WRAPPER)]
+    templates = attacks[(attacks["label"] == Label.JAILBREAK) & (attacks["lang"] == "en")]
+    templates = templates[templates["text"].str.len() <= MAX_WRAPPER]
     order = context.rng("jbb_templates").permutation(len(templates))[:_TEMPLATES]
     rows = templates.iloc[order].assign(base=templates["text"], variant="")
     rows = rows.merge(behaviors[["text"]].rename(columns={"text": "goal"}), how="cross")
