@@ -91,9 +91,8 @@ def give_aways(frame: pd.DataFrame, times: np.ndarray, words: int = 20, least: i
     table = pd.DataFrame({"word": counter.get_feature_names_out()} | counts)
     table = table[table["attack"] + table["benign"] >= least]
     table["attack_share"] = table["attack"] / (table["attack"] + table["benign"])
-    return table.sort_values(["attack_share", "attack", "word"], ascending=[False, False, True])[:words].reset_index(
-        drop=True
-    )
+    table = table.sort_values(["attack_share", "attack", "word"], ascending=[False, False, True], ignore_index=True)
+    return table.head(words)
 
 
 def sources(status: list[dict]) -> pd.DataFrame:

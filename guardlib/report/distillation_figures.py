@@ -21,6 +21,7 @@ from guardlib.report.style import (
     legend_top,
     looks,
     new_figure,
+    numbered,
     ordered,
     percent_axis,
     plain_log_axis,
@@ -93,7 +94,7 @@ def expert_use(steps: pd.DataFrame) -> Figure:
     Raises:
         ValueError: no ``expert_use_*`` column, or a share outside 0..1.
     """
-    columns = sorted((c for c in steps if c.startswith("expert_use_")), key=lambda name: int(name.rsplit("_", 1)[1]))
+    columns = numbered(steps, "expert_use_")
     if not columns:
         raise ValueError("expert_use: no column expert_use_0, expert_use_1, … ; a routed run's steps.csv has them")
     check_fractions("expert_use", steps, tuple(columns))

@@ -23,6 +23,7 @@ from guardlib.report.style import (
     legend_above,
     looks,
     new_figure,
+    numbered,
     ordered,
     percent_axis,
     readable,
@@ -77,7 +78,7 @@ def expert_load(history: pd.DataFrame) -> Figure:
     Raises:
         ValueError: no ``expert_load_*`` column, or a load outside 0..1.
     """
-    columns = sorted((c for c in history if c.startswith("expert_load_")), key=lambda name: int(name.rsplit("_", 1)[1]))
+    columns = numbered(history, "expert_load_")
     if not columns:
         raise ValueError("expert_load: no column expert_load_0, expert_load_1, … ; 03_train/history.csv has them")
     check_fractions("expert_load", history, tuple(columns))
@@ -100,7 +101,7 @@ def specialisation(frame: pd.DataFrame) -> Figure:
     Args:
         frame: as ``experts.expert_shares`` gives it: label, layer, expert_0, expert_1, … (shares that sum to 1).
     """
-    columns = [name for name in frame if name.startswith("expert_")]
+    columns = numbered(frame, "expert_")
     check_fractions("specialisation", frame, tuple(columns))
     scale = _around_even(frame[columns].to_numpy().T)
     layers = sorted(frame["layer"].unique())

@@ -214,6 +214,11 @@ def ordered(values: pd.Series) -> list:
     return list(dict.fromkeys(values.tolist()))
 
 
+def numbered(frame: pd.DataFrame, prefix: str) -> list[str]:
+    """Columns ``prefix0``, ``prefix1``, … in the order of their numbers, 10 after 9."""
+    return sorted((name for name in frame if name.startswith(prefix)), key=lambda name: int(name.removeprefix(prefix)))
+
+
 def upper_end(values: pd.Series, factor: float = 1.06) -> float:
     """Upper end of an axis of small rates: a little above the largest, at least 5 %, at most 102 %."""
     most = float(values.max()) if len(values) else 0.0
