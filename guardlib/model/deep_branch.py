@@ -18,6 +18,10 @@ from torch.nn import functional as F
 
 from guardlib.model.transformer import ClassifierHead, FeedForward, TransformerLayer, pool
 
+#: In training an expert's tokens are filled up to a multiple of this. On a CPU every new shape costs a multiplication
+#: in bfloat16 some milliseconds more, for which a kernel is compiled; of multiples of 64 there are few.
+_TRAINING_STEP = 64
+
 
 class ExpertOutput(NamedTuple):
     """y [B, L, D], balance_loss scalar, load [E] (share of real tokens per expert)."""
@@ -70,7 +74,9 @@ class MixtureOfExperts(nn.Module):
         order_T = torch.argsort(choice_T)
         counts = torch.bincount(choice_T, minlength=len(self.experts)).tolist()
         parts = x_TD[order_T].split(counts)
-        mixed = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
+        step = _TRAINING_STEP if self.training else 1
+        filled = (F.pad(part, (0, 0, 0, -len(part) % step)) for part in parts)
+        mixed = torch.cat([expert(x)[:n] for expert, x, n in zip(self.experts, filled, counts, strict=True)])
         return torch.empty_like(mixed).index_copy(0, order_T, mixed)
 
     def _mix_in_graph(self, x_TD: Tensor, choice_T: Tensor) -> Tensor:

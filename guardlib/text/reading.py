@@ -97,9 +97,9 @@ class Reader:
             start = number * (tokens - length) // max(count - 1, 1)
             yield start, start + length
 
-    def collate(self, windows: Sequence[Window]) -> Batch:
-        """Pad windows to the longest of them."""
-        length = max(len(window) for window in windows)
+    def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
+        """Pad windows to the longest of them, or to ``length`` tokens where that is more."""
+        length = max(length, *(len(window) for window in windows))
         input_ids = np.zeros((len(windows), length), np.int64)
         char_ids = np.zeros((len(windows), length, self.tokenizer.chars_per_token), np.int64)
         attention_mask = np.zeros((len(windows), length), np.int64)

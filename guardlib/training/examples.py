@@ -6,6 +6,7 @@ an uninterrupted one would have seen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _PIECE = (32, 97)  # tokens of a piece of a text, from and below
+_LENGTH_STEP = 8  # lengths are rounded up to a multiple: on a CPU every new shape costs bfloat16 a compiled kernel
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
 
 
@@ -50,7 +52,9 @@ class Epoch:
         frame = frame.iloc[self._rows]
         self._labels = frame["label"].to_numpy(np.int64)
         self._windows = training_windows(frame, reader, rng, config)
-        self._batches = shuffled_batches([len(w) for w in self._windows], config.tokens_per_batch, rng)
+        lengths = [-(-len(window) // _LENGTH_STEP) * _LENGTH_STEP for window in self._windows]
+        self._lengths = np.minimum(lengths, reader.max_length)
+        self._batches = shuffled_batches(self._lengths, config.tokens_per_batch, rng)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -63,11 +67,11 @@ class Epoch:
     def tokens_of(self, index: int) -> int:
         """Tokens of one batch, padding included."""
         rows = self._batches[index]
-        return len(rows) * max(len(self._windows[row]) for row in rows)
+        return len(rows) * int(self._lengths[rows].max())
 
     def __getitem__(self, index: int) -> TrainingBatch:
         rows = self._batches[index]
-        inputs = self._reader.collate([self._windows[row] for row in rows])
+        inputs = self._reader.collate([self._windows[row] for row in rows], int(self._lengths[rows].max()))
         return TrainingBatch(inputs, self._labels[rows], self._rows[rows])
 
 
@@ -135,7 +139,7 @@ def excerpt(text: str, room: int, rng: np.random.Generator) -> str:
     return text[space + 1 if start and space >= 0 else start :][:room]
 
 
-def shuffled_batches(lengths: list[int], tokens_per_batch: int, rng: np.random.Generator) -> list[np.ndarray]:
+def shuffled_batches(lengths: Sequence[int], tokens_per_batch: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Row numbers in shuffled batches of at most ``tokens_per_batch`` padded tokens, rows of like length together."""
     sizes = np.asarray(lengths)
     order = rng.permutation(len(sizes))

@@ -36,6 +36,20 @@ def test_each_token_goes_through_the_expert_of_the_highest_gate():
             torch.testing.assert_close(y[row, column], expected)
 
 
+def test_experts_multiply_few_shapes_in_training_and_only_their_tokens_outside():
+    """A kernel is compiled for every new shape; filling up changes no output."""
+    made = mixture()
+    x, mask = tokens()
+    sizes: list[int] = []
+    for expert in made.experts:
+        expert.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    trained = made.train()(x, mask).y
+    assert all(size % 64 == 0 for size in sizes)
+    sizes.clear()
+    torch.testing.assert_close(made.eval()(x, mask).y, trained)
+    assert sum(sizes) == mask.numel()
+
+
 def test_equal_experts_are_the_dense_layer():
     made, dense = mixture(), FeedForward(WIDTH, FFN)
     for expert in made.experts:

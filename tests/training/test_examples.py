@@ -66,6 +66,7 @@ def test_tokens_are_what_the_model_reads():
     epoch = make_epoch()
     assert epoch.tokens == sum(epoch[index].tokens for index in range(len(epoch)))
     assert all(epoch[index].tokens <= 192 for index in range(len(epoch)))
+    assert {epoch[index].inputs.input_ids.shape[1] % 8 for index in range(len(epoch))} == {0}  # few lengths
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=300), st.integers(40, 500), st.integers(0, 9))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_training_learns(tmp_path):
     """A task of four phrases: the loss falls and both branches are far above chance (one in four) on other texts."""
     model, history = run(tmp_path, make_profile(epochs=8), make_frame(240))
     assert history["train_loss"].iloc[-1] < 0.3 * history["train_loss"].iloc[0]
-    assert history["val_loss"].iloc[-1] < 0.5 * history["val_loss"].iloc[0]
+    assert history["val_loss"].iloc[-1] < 0.1 * math.log(4)  # a tenth of what knowing nothing costs
     frame = make_frame(100, seed=2)
     scores = score_windows(model, make_reader(), frame["text"].tolist(), 2048)
     for logits in (scores.fast_logits, scores.deep_logits):
