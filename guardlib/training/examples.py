@@ -6,6 +6,7 @@ an uninterrupted one would have seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.config import TrainingConfig
-from guardlib.data.attacks import ATTACKS
+from guardlib.data.attacks import ATTACKS, POSITIONS
 from guardlib.data.generated import INDIRECT, OBFUSCATED
 from guardlib.data.injections import COMPOSED
 from guardlib.labels import Label
@@ -24,6 +25,7 @@ _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _PIECE = (32, 97)  # tokens of a piece of a text, from and below
+_PLACES = dict(zip(POSITIONS, (0.0, 0.5, 1.0), strict=True))  # of an instruction in its document
 _LENGTH_STEP = 8  # lengths are rounded up to a multiple: on a CPU every new shape costs bfloat16 a compiled kernel
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
 
@@ -106,7 +108,8 @@ def training_windows(
 
     What says BENIGN or JAILBREAK is all over a text: ``config.piece_share`` of those are read as a piece of some dozen
     tokens, which costs less and teaches as much. An injected instruction may stand anywhere: those are read whole, and
-    so are texts made in pairs, an attack and its benign twin, or length would tell the two apart.
+    so are texts made in pairs, an attack and its benign twin, or length would tell the two apart. Of a document that
+    hides an instruction and does not fit, the window is where the instruction stands; of its twin, at any such place.
     """
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
@@ -122,14 +125,25 @@ def training_windows(
     windows = []
     paired = frame["source"].isin((INDIRECT, OBFUSCATED, COMPOSED))
     divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & ~paired
-    for row, (view, piece, label, cut) in enumerate(zip(views, pieces, frame["label"], divisible, strict=True)):
-        start, stop = 0, min(len(piece), reader.room(view.hidden))
+    places = np.where(frame["source"] == INDIRECT, frame["family"].map(hidden_at), 0.0)
+    twins = np.isnan(places)
+    places[twins] = rng.choice(list(_PLACES.values()), twins.sum())
+    columns = zip(views, pieces, places, frame["label"], divisible, strict=True)
+    for row, (view, piece, place, label, cut) in enumerate(columns):
+        stop = min(len(piece), reader.room(view.hidden))
+        start = round(place * (len(piece) - stop))
+        stop += start
         if cut and rng.random() < config.piece_share:
             length = min(int(rng.integers(*_PIECE)), stop)
             start = int(rng.integers(stop - length + 1)) if label == Label.BENIGN else 0
             stop = start + length
         windows.append(Window(row, view, piece, start, stop))
     return windows
+
+
+def hidden_at(family: str) -> float:
+    """Where in its document an instruction of this ``family`` stands, 0 (start) to 1 (end); NaN where there is none."""
+    return _PLACES.get(family.removeprefix("indirect/"), math.nan)
 
 
 def excerpt(text: str, room: int, rng: np.random.Generator) -> str:
