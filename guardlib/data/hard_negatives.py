@@ -18,6 +18,13 @@ from guardlib.data.records import fold, to_records
 from guardlib.labels import Label
 
 SOURCE = "hard_negatives"
+#: Kinds of hard negatives: share of the rows asked for, and the corpus's families that make it.
+KINDS = {
+    "trigger words": (1 / 2, ("trigger_word", "quoted", "instruction_shift", "obfuscation_talk")),
+    "technical documentation": (1 / 6, ("technical_docs", "security_work")),
+    "code": (1 / 6, ("code",)),
+    "borderline": (1 / 6, ("borderline", "roleplay")),
+}
 #: Least share of distinct word trigrams in what :func:`generate` returns.
 DISTINCT_3 = 0.5
 _NEAR = 0.8
@@ -149,6 +156,8 @@ def generate(
 ) -> pd.DataFrame:
     """At most ``n`` hard negatives: RECORD_COLUMNS, all BENIGN, ``family`` that of the sentence each is built on.
 
+    Each of KINDS that has sentences gets its share of ``n``, and no more where another falls short of its own.
+
     Args:
         seeds: hand-written sentences (text, family, lang, group); by default the corpus's, without its held-out part.
         fillers: ordinary benign requests (text, lang) to put beside them; by default the corpus's.
@@ -160,6 +169,7 @@ def generate(
     seeds = corpus["hard_negatives"] if seeds is None else seeds
     fillers = corpus["benign"] if fillers is None else fillers
     pools = _pools(fillers, rng)
+    kinds, room = quotas(seeds["family"], n)
     used: set[tuple[str, str]] = set()
     rows: list[tuple] = []
     texts: set[str] = set()
@@ -168,8 +178,9 @@ def generate(
     for turn in range(_MAX_ROUNDS):
         kept = len(rows)
         for position in rng.permutation(len(seeds)).tolist():
-            if len(rows) == n:
-                return to_records(rows)
+            kind = kinds[position]
+            if not room[kind]:
+                continue
             seed, lang = seeds["text"].iat[position], seeds["lang"].iat[position]
             # Wrappers are short: two of them around one sentence would be near copies, so a sentence is wrapped once.
             alone = turn == 0 and rng.random() < 0.5
@@ -183,9 +194,25 @@ def generate(
             texts.add(fold(text))
             family, group = seeds["family"].iat[position], int(seeds["group"].iat[position])
             rows.append((text, int(Label.BENIGN), SOURCE, family, group, lang, "train"))
-        if len(rows) - kept < _MIN_YIELD * len(seeds):
+            room[kind] -= 1
+        if len(rows) == n or len(rows) - kept < _MIN_YIELD * len(seeds):
             break
     return to_records(rows)
+
+
+def kinds_of(families: pd.Series) -> list[str]:
+    """The kind (KINDS) of each family; one that it does not name counts among the trigger words."""
+    of_family = {family: kind for kind, (_, own) in KINDS.items() for family in own}
+    return [of_family.get(family, "trigger words") for family in families]
+
+
+def quotas(families: pd.Series, n: int) -> tuple[list[str], dict[str, int]]:
+    """The kind of each sentence, and how many of ``n`` rows each kind that is there may have; they sum to ``n``."""
+    kinds = kinds_of(families)
+    there = [kind for kind in KINDS if kind in set(kinds)]
+    shares = np.cumsum([KINDS[kind][0] for kind in there])
+    ends = np.round(n * shares / shares[-1]).astype(int) if there else []
+    return kinds, dict(zip(there, np.diff(ends, prepend=0).tolist(), strict=True))
 
 
 def _pools(fillers: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[str]]:
@@ -240,3 +267,10 @@ def diversity(frame: pd.DataFrame) -> dict[str, float]:
         "distinct_3": len(set(grams)) / len(grams) if grams else 1.0,
         "near_duplicate_rate": 1.0 - clusters / len(frame),
     }
+
+
+def diversity_by_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """:func:`diversity` of each of KINDS and of ``all`` together, a row each."""
+    kinds = np.array(kinds_of(frame["family"]))
+    parts = {kind: frame[kinds == kind] for kind in KINDS} | {"all": frame}
+    return pd.DataFrame({kind: diversity(part) for kind, part in parts.items()}).T.astype({"rows": int})

@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames
-from guardlib.data.hard_negatives import DISTINCT_3, diversity, generate
+from guardlib.data.hard_negatives import DISTINCT_3, KINDS, diversity, diversity_by_kind, generate, quotas
 from guardlib.data.records import fold
 from guardlib.labels import RECORD_COLUMNS
 
@@ -47,6 +49,27 @@ def test_few_sentences_give_few_rows_rather_than_repetition():
     few = generate(10_000, np.random.default_rng(0), seeds)
     assert 0 < len(few) < 500
     assert diversity(few)["distinct_3"] >= DISTINCT_3
+
+
+def test_each_kind_has_its_share():
+    rows = diversity_by_kind(generate(240, np.random.default_rng(0)))["rows"]
+    assert rows.to_dict() == {
+        "trigger words": 120,
+        "technical documentation": 40,
+        "code": 40,
+        "borderline": 40,
+        "all": 240,
+    }
+
+
+@given(
+    st.lists(st.sampled_from(["code", "borderline", "quoted", "technical_docs", "new"]), max_size=9), st.integers(0, 99)
+)
+def test_quotas_of_the_kinds_that_are_there_sum_to_what_is_asked(families, n):
+    kinds, room = quotas(pd.Series(families, dtype=object), n)
+    assert set(kinds) == set(room) <= set(KINDS)
+    assert sum(room.values()) == (n if families else 0)
+    assert min(room.values(), default=0) >= 0
 
 
 def test_diversity_tells_repetition():
