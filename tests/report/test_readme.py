@@ -8,7 +8,19 @@ import pandas as pd
 import pytest
 
 from guardlib.paths import STAGES
-from guardlib.report.readme import END, START, main, matched_table, origin, results_section, size_table, update
+from guardlib.report.readme import (
+    END,
+    START,
+    cost_at_a_glance,
+    detection_at_a_glance,
+    folded,
+    main,
+    matched_table,
+    origin,
+    results_section,
+    size_table,
+    update,
+)
 
 
 def test_update_replaces_only_between_the_markers(tmp_path):
@@ -49,6 +61,39 @@ def test_tables_print_what_the_frames_hold():
     assert printed["Benign flagged"] == "5.0 [1.0, 16.0]"
     sizes = pd.DataFrame({"precision": ["int8", "int8"], "bytes": [1_500_000, 2_500_000]})
     assert size_table(sizes)["On disk"].tolist() == ["4.0 MB"]
+
+
+def test_the_glance_prints_each_rate_beside_its_aim_and_leaves_out_what_did_not_run():
+    rates = {f"{m}{end}": value for m in ("tpr", "fpr") for end, value in (("", 0.25), ("_low", 0.2), ("_high", 0.3))}
+    rows = [{"benchmark": "notinject", "system": name, "n_pos": 0, "n_neg": 339} | rates for name in ("guard", "rules")]
+    rows[1]["fpr"] = 0.5
+    printed = detection_at_a_glance(pd.DataFrame(rows), ["guard", "rules"])
+    assert printed.to_dict("records") == [
+        {
+            "Measure": "NotInject: benign sentences with attackers' words flagged",
+            "n": "339",
+            "Aim": "< 10",
+            "guard": "25.0 [20.0, 30.0]",
+            "rules": "50.0 [20.0, 30.0]",
+        }
+    ]
+
+
+def test_cost_is_of_all_lengths_together_and_ratios_are_of_medians():
+    latency = pd.DataFrame(
+        {"system": ["guard"] * 4 + ["BERT-6"] * 4, "tokens": [8, 8, 300, 300] * 2, "seconds": [0.001, 0.003] * 4}
+    )
+    latency.loc[latency["system"] == "BERT-6", "seconds"] *= 3
+    printed = cost_at_a_glance(latency, 27.64, "int8").set_index("Cost")["Measured"]
+    assert printed.iloc[0] == "2.0 ms"
+    assert printed.iloc[2] == "3.0 ×"
+    assert printed.loc["on disk (int8)"] == "27.6 MB"
+
+
+def test_a_folded_table_is_still_a_table():
+    text = folded("Title", "| a |\n| --- |\n| 1 |\n")
+    assert text.startswith("<details>\n<summary>Title</summary>\n\n| a |")  # without the empty line it is no Markdown
+    assert text.endswith("| 1 |\n\n</details>")
 
 
 @pytest.mark.parametrize(
