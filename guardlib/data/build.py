@@ -30,7 +30,19 @@ _WRAPPED_SHARE = 3
 #: Direct injections put together from clauses, likewise; and as many benign twins.
 _COMPOSED_SHARE = 4
 #: Ordinary requests that hard negatives are put beside.
-_FILLER_SOURCES = ("corpus_benign", "alpaca_instructions", "dolly_2k", "self_instruct", "clinc150", "xquad")
+_FILLER_SOURCES = (
+    "corpus_benign",
+    "alpaca_instructions",
+    "banking77",
+    "clinc150",
+    "dolly_2k",
+    "gpteacher_roleplay",
+    "mgsm",
+    "mobileaibench_benign",
+    "self_instruct",
+    "self_instruct_t0",
+    "xquad",
+)
 
 
 class LeakError(RuntimeError):

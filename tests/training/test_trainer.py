@@ -160,6 +160,7 @@ def test_training_and_evaluation_read_windows_of_the_same_length(tmp_path, monke
         return forward(model, input_ids, *rest)
 
     monkeypatch.setattr(DualBranchModel, "forward", watched)
+    monkeypatch.setattr(trainer, "check_collapse", lambda *_, **__: None)  # texts so alike leave nothing to route
     frame = make_frame()
     frame["text"] = (frame["text"] + " ") * 10
     train(fresh_model(), make_reader(), frame, frame[:20], make_profile(epochs=2), tmp_path, progress_bar=False)
