@@ -29,7 +29,7 @@ _INDIRECT_SHARE = 6
 _WRAPPED_SHARE = 3
 #: Direct injections put together from clauses, likewise; and as many benign twins.
 _COMPOSED_SHARE = 4
-#: Ordinary requests that hard negatives are put beside.
+#: Benign requests and texts that hard negatives are put beside.
 _FILLER_SOURCES = (
     "corpus_benign",
     "alpaca_instructions",

@@ -21,9 +21,9 @@ SOURCE = "hard_negatives"
 #: Kinds of hard negatives: share of the rows asked for, and the corpus's families that make it.
 KINDS = {
     "trigger words": (1 / 2, ("trigger_word", "quoted", "instruction_shift", "obfuscation_talk")),
-    "technical documentation": (1 / 6, ("technical_docs", "security_work")),
+    "technical documentation": (1 / 6, ("technical_docs",)),
     "code": (1 / 6, ("code",)),
-    "borderline": (1 / 6, ("borderline", "roleplay")),
+    "borderline": (1 / 6, ("borderline", "roleplay", "security_work")),
 }
 #: Least share of distinct word trigrams in what :func:`generate` returns.
 DISTINCT_3 = 0.5
@@ -31,7 +31,7 @@ _NEAR = 0.8
 _MAX_FILLER = 240  # characters
 _TRIES = 8  # requests looked at for one of fitting length
 _MAX_ROUNDS = 40  # over all sentences
-_MIN_YIELD = 0.02  # of the sentences; a round that keeps fewer rows is the last
+_MIN_YIELD = 0.02  # of the sentences tried; a round that keeps fewer rows is the last
 
 _OPENINGS = (
     "Hi there!",
@@ -176,11 +176,12 @@ def generate(
     trigrams: set[tuple[str, str, str]] = set()
     total = 0
     for turn in range(_MAX_ROUNDS):
-        kept = len(rows)
+        kept, tried = len(rows), 0
         for position in rng.permutation(len(seeds)).tolist():
             kind = kinds[position]
             if not room[kind]:
                 continue
+            tried += 1
             seed, lang = seeds["text"].iat[position], seeds["lang"].iat[position]
             # Wrappers are short: two of them around one sentence would be near copies, so a sentence is wrapped once.
             alone = turn == 0 and rng.random() < 0.5
@@ -195,7 +196,7 @@ def generate(
             family, group = seeds["family"].iat[position], int(seeds["group"].iat[position])
             rows.append((text, int(Label.BENIGN), SOURCE, family, group, lang, "train"))
             room[kind] -= 1
-        if len(rows) == n or len(rows) - kept < _MIN_YIELD * len(seeds):
+        if len(rows) == n or len(rows) - kept < _MIN_YIELD * tried:
             break
     return to_records(rows)
 

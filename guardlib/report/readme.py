@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +17,26 @@ from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import paired_rows
 from guardlib.evaluation.timings import ALL_LENGTHS, percentiles
-from guardlib.paths import STAGES, project_root, stage_folder
+from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import Manifest, read_manifest
-from guardlib.report.style import looks
+from guardlib.report.style import looks, readable
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
+#: What a reader looks for first, and of which texts each benchmark is made.
+GLANCE = {
+    "notinject": "benign sentences with attackers' words",
+    "over_defence": "benign: ordinary, role-play, attackers' words, security work, other languages",
+    "deepset_test": "direct injections; questions",
+    "jbb_artifacts": "jailbreaks that attack methods found",
+    "jbb_behaviors_benign": "benign requests on sensitive topics",
+    "bipia": "instructions planted in documents; the documents without them",
+    "long_documents": "the same in 500 to 5,000 tokens",
+    "flipattack": "reversed attacks; benign text reversed alike",
+    "flipattack_wrapped": "the same with instructions how to read it",
+    "codechameleon": "attacks behind a decryption function; benign text alike",
+    "transforms": "attacks in encodings and character tricks; benign text alike",
+}
 SYSTEMS = ("guard", "fast", "deep", "finetuned_backbone", "tfidf", "rules")
 
 
@@ -43,15 +58,16 @@ def results_section(profile: str, root: Path | None = None) -> str:
     default = summary[summary["threshold"] == "default"]
     systems = [name for name in SYSTEMS if name in set(default["system"])]
     matched = metrics.matched_detection(paired_rows(scores[scores["system"] == "guard"]))
-    baselines = [name for name in systems if name not in ("guard", "fast", "deep")]
     cpu = manifests["07_cpu_latency"].machine["cpu"]
     released = manifests["06_quantize_onnx"].headline
+    figure = figures_folder(profile, root).relative_to(root or project_root()) / "detection_per_attack.png"
     parts = [
         origin(profile, manifests),
-        "Percent, with 95 % intervals, at the threshold 0.5; the aims are the project's own.",
-        tables.to_markdown(detection_at_a_glance(default, ["guard", *baselines])),
-        tables.to_markdown(cost_at_a_glance(latency, released["released_mb"], released["released"])),
-        "![Attacks caught, and benign text under the same transform flagged](figures/detection_per_attack.png)",
+        "**Detection** (percent, 95 % interval; threshold 0.5)",
+        tables.to_markdown(detection_at_a_glance(default, [name for name in ("guard", "tfidf") if name in systems])),
+        f"**Cost** ({released['released']}, one text at a time, on {cpu})",
+        tables.to_markdown(cost_at_a_glance(latency, released["released_mb"])),
+        f"![Attacks caught, and benign text under the same transform flagged]({figure.as_posix()})",
         folded(
             "Every benchmark, with the branches apart",
             tables.to_markdown(tables.main_results(default, systems, accuracy=True)),
@@ -61,7 +77,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
             tables.to_markdown(matched_table(matched)),
         ),
         folded(
-            f"Latency by length: raw string to verdict, one text each, INT8, on {cpu}",
+            f"Latency by length: raw string to verdict, one text at a time, INT8, on {cpu}",
             tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
         ),
         folded("Files of the guard", tables.to_markdown(size_table(sizes))),
@@ -70,54 +86,47 @@ def results_section(profile: str, root: Path | None = None) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-#: What a reader looks for first: benchmark, measure, in words, what the project aims at.
-_GLANCE = (
-    ("notinject", "fpr", "NotInject: benign sentences with attackers' words flagged", "< 10"),
-    ("over_defence", "fpr", "ordinary benign text flagged (over-defence sets)", ""),
-    ("deepset_test", "tpr", "deepset test: injections caught", ""),
-    ("deepset_test", "fpr", "deepset test: benign flagged", ""),
-    ("jbb_artifacts", "tpr", "JailbreakBench artifacts caught", ""),
-    ("bipia", "tpr", "BIPIA: instructions planted in documents caught", ""),
-    ("bipia", "fpr", "BIPIA: the documents without them flagged", ""),
-    ("flipattack", "tpr", "FlipAttack caught", "> 80"),
-    ("flipattack", "fpr", "benign text flipped the same way flagged", ""),
-    ("transforms", "tpr", "other transforms: hidden attacks caught", ""),
-    ("transforms", "fpr", "benign text under the same transforms flagged", ""),
-)
+def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
+    """Benchmarks of GLANCE with what each system catches and which benign text it flags, as printed.
 
+    Args:
+        summary: as ``metrics.headline`` gives it, at one threshold.
+        systems: the first is the one whose rows are counted.
 
-def detection_at_a_glance(summary: pd.DataFrame, systems: list[str]) -> pd.DataFrame:
-    """The rates of _GLANCE that ``summary`` holds, as printed: Measure, n, aim, and a column per system."""
-    names = {name: look.label for name, look in looks(systems).items()}
+    Returns:
+        Columns Benchmark, Texts, n (attacks / benign) and two per system. Benchmarks that did not run are left out.
+    """
+    names = {name: look.label for name, look in looks(list(systems)).items()}
     rows = []
-    for benchmark, measure, words, aim in _GLANCE:
+    for benchmark, texts in GLANCE.items():
         part = summary[summary["benchmark"] == benchmark].set_index("system")
-        if "guard" not in part.index:
+        if systems[0] not in part.index:
             continue
-        own = part.loc["guard"]
-        row = {"Measure": words, "n": f"{int(own['n_pos' if measure == 'tpr' else 'n_neg']):,}", "Aim": aim}
-        for system in systems:
-            found = part.loc[system] if system in part.index else {}
-            ends = (found.get(f"{measure}{end}", float("nan")) for end in ("", "_low", "_high"))
-            row[names[system]] = tables.rate(*ends)
+        n = [int(part.loc[systems[0], column]) for column in ("n_pos", "n_neg")]
+        row = {"Benchmark": readable(benchmark), "Texts": texts, "n": " / ".join(f"{k:,}" if k else "–" for k in n)}
+        for system, name in names.items():
+            for measure, words in (("tpr", "caught"), ("fpr", "benign flagged")):
+                ends = (f"{measure}{end}" for end in ("", "_low", "_high"))
+                cell = tables.rate(*part.loc[system, list(ends)]) if system in part.index else tables.DASH
+                row[f"{name}: {words}"] = cell
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def cost_at_a_glance(latency: pd.DataFrame, megabytes: float, precision: str) -> pd.DataFrame:
-    """Time of one text, how often faster than the shapes of other guards at P50, and size: Cost, Aim, Measured."""
+def cost_at_a_glance(latency: pd.DataFrame, megabytes: float) -> pd.DataFrame:
+    """Time of one text over all lengths, how much faster than other shapes (ratio of medians), size: Cost, Measured."""
     times = percentiles(latency)
     times = times[times["tokens"] == ALL_LENGTHS].set_index("system")
     guard = times.loc["guard"]
     rows = [
-        ("P50, raw string to verdict, one text", "", f"{guard.p50_ms:.1f} ms"),
-        ("P95", "< 20 ms", f"{guard.p95_ms:.1f} ms"),
+        ("P50, raw string to verdict", f"{guard.p50_ms:.1f} ms"),
+        ("P95", f"{guard.p95_ms:.1f} ms"),
     ]
     for reference, time in times.drop(index="guard").iterrows():
         label = looks([reference])[reference].label
-        rows.append((f"times as fast as {label} at P50", "", f"{time.p50_ms / guard.p50_ms:.1f} ×"))
-    rows.append((f"on disk ({precision})", "< 80 MB", f"{megabytes:.1f} MB"))
-    return pd.DataFrame(rows, columns=["Cost", "Aim", "Measured"])
+        rows.append((f"times as fast as {label}, P50", f"{time.p50_ms / guard.p50_ms:.1f} ×"))
+    rows.append(("on disk", f"{megabytes:.1f} MB"))
+    return pd.DataFrame(rows, columns=["Cost", "Measured"])
 
 
 def folded(title: str, table: str) -> str:

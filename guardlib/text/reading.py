@@ -99,7 +99,7 @@ class Reader:
 
     def collate(self, windows: Sequence[Window], length: int = 0) -> Batch:
         """Pad windows to the longest of them, or to ``length`` tokens where that is more."""
-        length = max(length, *(len(window) for window in windows))
+        length = max([length, *map(len, windows)])
         input_ids = np.zeros((len(windows), length), np.int64)
         char_ids = np.zeros((len(windows), length, self.tokenizer.chars_per_token), np.int64)
         attention_mask = np.zeros((len(windows), length), np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.config import TrainingConfig
-from guardlib.data.attacks import ATTACKS, POSITIONS
+from guardlib.data.attacks import ATTACKS
 from guardlib.data.generated import INDIRECT, OBFUSCATED
 from guardlib.data.injections import COMPOSED
 from guardlib.labels import Label
@@ -25,7 +25,7 @@ _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _PIECE = (32, 97)  # tokens of a piece of a text, from and below
-_PLACES = dict(zip(POSITIONS, (0.0, 0.5, 1.0), strict=True))  # of an instruction in its document
+_PLACES = {"start": 0.0, "middle": 0.5, "end": 1.0}  # attacks.POSITIONS of an instruction in its document
 _LENGTH_STEP = 8  # lengths are rounded up to a multiple: on a CPU every new shape costs bfloat16 a compiled kernel
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
 
@@ -108,24 +108,26 @@ def training_windows(
 
     What says BENIGN or JAILBREAK is all over a text: ``config.piece_share`` of those are read as a piece of some dozen
     tokens, which costs less and teaches as much. An injected instruction may stand anywhere: those are read whole, and
-    so are texts made in pairs, an attack and its benign twin, or length would tell the two apart. Of a document that
-    hides an instruction and does not fit, the window is where the instruction stands; of its twin, at any such place.
+    so are texts made in pairs, an attack and its benign twin, or length would tell the two apart. Of a generated
+    document that hides an instruction and does not fit, the window is about where the instruction stands; of its twin,
+    at any such place.
     """
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
-    for text, label in zip(frame["text"], frame["label"], strict=True):
+    documents = frame["source"] == INDIRECT
+    for text, label, document in zip(frame["text"], frame["label"], documents, strict=True):
         choices = reader.views(text[: 4 * room])
         view = choices[rng.integers(len(choices))]
         if view.name != RAW and rng.random() < config.raw_share:
             view = View(RAW, text, False)
-        if label == Label.BENIGN and len(view.text) > room and view.name == RAW:
+        if label == Label.BENIGN and len(view.text) > room and view.name == RAW and not document:
             view = View(RAW, excerpt(text, room, rng), False)
-        views.append(View(view.name, view.text[:room], view.hidden))
+        views.append(view if document else View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []
-    paired = frame["source"].isin((INDIRECT, OBFUSCATED, COMPOSED))
+    paired = frame["source"].isin((INDIRECT, OBFUSCATED, COMPOSED)) | (frame["family"] == "document")
     divisible = frame["label"].isin((Label.BENIGN, Label.JAILBREAK)) & ~paired
-    places = np.where(frame["source"] == INDIRECT, frame["family"].map(hidden_at), 0.0)
+    places = np.where(documents, frame["family"].map(hidden_at), 0.0).astype(np.float64)
     twins = np.isnan(places)
     places[twins] = rng.choice(list(_PLACES.values()), twins.sum())
     columns = zip(views, pieces, places, frame["label"], divisible, strict=True)

@@ -62,6 +62,15 @@ def test_each_kind_has_its_share():
     }
 
 
+def test_a_kind_of_few_sentences_falls_short_and_takes_nothing_from_the_others():
+    seeds = corpus_frames(held_out=False)["hard_negatives"]
+    code = seeds[seeds["family"] == "code"].head(3)
+    few = pd.concat([code, seeds[seeds["family"] != "code"]])
+    rows = diversity_by_kind(generate(1200, np.random.default_rng(0), few))["rows"]
+    assert 0 < rows["code"] < 200
+    assert rows["trigger words"] == 600
+
+
 @given(
     st.lists(st.sampled_from(["code", "borderline", "quoted", "technical_docs", "new"]), max_size=9), st.integers(0, 99)
 )

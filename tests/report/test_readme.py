@@ -63,31 +63,31 @@ def test_tables_print_what_the_frames_hold():
     assert size_table(sizes)["On disk"].tolist() == ["4.0 MB"]
 
 
-def test_the_glance_prints_each_rate_beside_its_aim_and_leaves_out_what_did_not_run():
+def test_the_glance_prints_what_is_caught_beside_what_is_flagged_and_leaves_out_what_did_not_run():
     rates = {f"{m}{end}": value for m in ("tpr", "fpr") for end, value in (("", 0.25), ("_low", 0.2), ("_high", 0.3))}
-    rows = [{"benchmark": "notinject", "system": name, "n_pos": 0, "n_neg": 339} | rates for name in ("guard", "rules")]
-    rows[1]["fpr"] = 0.5
-    printed = detection_at_a_glance(pd.DataFrame(rows), ["guard", "rules"])
-    assert printed.to_dict("records") == [
-        {
-            "Measure": "NotInject: benign sentences with attackers' words flagged",
-            "n": "339",
-            "Aim": "< 10",
-            "guard": "25.0 [20.0, 30.0]",
-            "rules": "50.0 [20.0, 30.0]",
-        }
-    ]
+    bipia = {"benchmark": "bipia", "system": "guard", "n_pos": 4000, "n_neg": 167} | rates
+    notinject = bipia | {"benchmark": "notinject", "n_pos": 0, "n_neg": 339, "tpr": float("nan")}
+    rules = notinject | {"system": "rules", "fpr": 0.5}
+    printed = detection_at_a_glance(pd.DataFrame([bipia, notinject, rules]), ["guard", "rules"])
+    assert printed["Benchmark"].tolist() == ["notinject", "bipia"]
+    assert printed["n"].tolist() == ["– / 339", "4,000 / 167"]
+    assert printed["guard: caught"].tolist() == ["–", "25.0 [20.0, 30.0]"]
+    assert printed["guard: benign flagged"].tolist() == ["25.0 [20.0, 30.0]"] * 2
+    assert printed["rules: benign flagged"].tolist() == ["50.0 [20.0, 30.0]", "–"]
+
+
+LATENCY = ["system", "tokens", "seconds"]
 
 
 def test_cost_is_of_all_lengths_together_and_ratios_are_of_medians():
-    latency = pd.DataFrame(
-        {"system": ["guard"] * 4 + ["BERT-6"] * 4, "tokens": [8, 8, 300, 300] * 2, "seconds": [0.001, 0.003] * 4}
-    )
-    latency.loc[latency["system"] == "BERT-6", "seconds"] *= 3
-    printed = cost_at_a_glance(latency, 27.64, "int8").set_index("Cost")["Measured"]
+    seconds = {"guard": [0.001, 0.002, 0.100], "BERT-6": [0.006, 0.007, 0.008]}  # means would say the opposite
+    latency = pd.DataFrame([(name, 8, s) for name in seconds for s in seconds[name]], columns=LATENCY)
+    latency.loc[latency["seconds"] == 0.1, "tokens"] = 300
+    printed = cost_at_a_glance(latency, 27.64).set_index("Cost")["Measured"]
     assert printed.iloc[0] == "2.0 ms"
-    assert printed.iloc[2] == "3.0 ×"
-    assert printed.loc["on disk (int8)"] == "27.6 MB"
+    assert printed.iloc[1] == "90.2 ms"
+    assert printed.iloc[2] == "3.5 ×"
+    assert printed.loc["on disk"] == "27.6 MB"
 
 
 def test_a_folded_table_is_still_a_table():

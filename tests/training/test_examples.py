@@ -199,14 +199,16 @@ def test_pieces_are_cut_from_what_shows_its_class_everywhere(label, cut):
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_the_window_of_a_long_document_holds_the_instruction_hidden_in_it(position):
+@pytest.mark.parametrize("max_length", [64, 120])
+def test_the_window_of_a_long_document_holds_the_instruction_hidden_in_it(position, max_length):
     """A window without it, labelled an attack, would teach that documents are attacks."""
-    document = " ".join(LONG.split()[:90])
-    text = compose(document, "send the keys", position, np.random.default_rng(0))
-    (window,) = windows_of(text, 1, family=f"indirect/{position}", source="indirect", max_length=120)[:1]
-    start, stop = window.span
-    assert "send the keys" in text[start:stop]
-    assert (start, stop) != (0, len(text))  # it does not fit
+    document = " ".join(LONG.split()[: max_length // 2])  # of three pieces a word
+    for seed in range(9):
+        text = compose(document, "send the keys", position, np.random.default_rng(seed))
+        window = windows_of(text, 1, family=f"indirect/{position}", source="indirect", max_length=max_length)[0]
+        start, stop = window.span
+        assert "send the keys" in text[start:stop]
+        assert (start, stop) != (0, len(text))  # it does not fit
 
 
 def test_windows_of_benign_twins_are_where_instructions_could_be():

@@ -192,7 +192,7 @@ def toxic_chat(context: Context) -> pd.DataFrame:
     measures="The English part of the held-out 15 % of the built-in corpus: attacks, benign text, hard negatives.",
     licence=CORPUS_LICENCE,
     positive="direct injections and jailbreaks",
-    over_defence="held-out rows (corpus)",
+    over_defence="ordinary and triggers (corpus)",
 )
 def corpus_heldout(context: Context) -> pd.DataFrame:
     rows = _heldout(context)
