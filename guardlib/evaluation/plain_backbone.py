@@ -215,7 +215,7 @@ def _finetune(model: PlainBackbone, given: Given, dtype: torch.dtype) -> None:
     budget = min(whole, finetune_budget(given.profile) or whole)
     criterion = nn.CrossEntropyLoss()
     groups = [
-        {"params": list(model.bert.parameters()), "rate": config.backbone_learning_rate},
+        {"params": list(model.bert.parameters()), "rate": given.profile.evaluation.finetune_rate},
         {"params": list(model.out.parameters()), "rate": _HEAD_RATE},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
@@ -230,7 +230,7 @@ def _finetune(model: PlainBackbone, given: Given, dtype: torch.dtype) -> None:
             with _autocast(model, dtype):
                 loss = criterion(model([ids[row] for row in rows]).float(), labels[rows])
             if not torch.isfinite(loss):
-                raise RuntimeError(f"loss {float(loss)} after {read:,} tokens; lower training.backbone_learning_rate")
+                raise RuntimeError(f"loss {float(loss)} after {read:,} tokens; lower evaluation.finetune_rate")
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
