@@ -14,10 +14,10 @@ from guardlib.data import generated, hard_negatives, injections
 from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
 from guardlib.data.files import file_status, load_file
-from guardlib.data.leakage import LeakFinder
-from guardlib.data.records import fold, rng_for
+from guardlib.data.leakage import KINDS, LeakFinder
+from guardlib.data.records import rng_for
 from guardlib.data.sources import SourceResult, load_available
-from guardlib.data.splits import SPLITS, cluster, deduplicate, split_by_cluster
+from guardlib.data.splits import SPLITS, cluster, deduplicate, identity, split_by_cluster
 from guardlib.labels import HARMFUL_REQUEST, RECORD_COLUMNS, Label
 
 POLICIES = ("exclude", "benign", "jailbreak")
@@ -145,7 +145,7 @@ def build_dataset(
     leakage = {
         "threshold": settings.near_duplicate_threshold,
         "benchmark_rows": len(targets),
-        "removed": {kind: int((leaks["kind"] == kind).sum()) for kind in ("exact", "near", "decoded")},
+        "removed": {kind: int((leaks["kind"] == kind).sum()) for kind in KINDS},
         "removed_by_source": overlap,
         "remaining": len(remaining),
         "groups_in_two_splits": straddling,
@@ -230,8 +230,8 @@ def _instructions(pool: pd.DataFrame) -> pd.DataFrame:
 
 
 def _not_in(made: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    known = set(rows["text"].map(fold))
-    return made[~made["text"].map(fold).isin(known)].reset_index(drop=True)
+    known = set(identity(rows))
+    return made[~identity(made).isin(known)].reset_index(drop=True)
 
 
 def _overlap(rows: pd.DataFrame, leaks: pd.DataFrame) -> list[dict]:

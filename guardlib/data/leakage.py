@@ -1,4 +1,4 @@
-"""Benchmark rows in training data: the same text, a near copy, or either of them encoded."""
+"""Benchmark rows in training data: the same text, a near copy, either of them encoded, or one within a longer text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from guardlib.data.minhash import Index, shares_band, shingles, signatures
 from guardlib.data.records import fold
 
 LEAK_COLUMNS = ("row", "benchmark", "example_id", "kind", "similarity")
-KINDS = ("exact", "near", "decoded")
+KINDS = ("exact", "near", "decoded", "contained")
 _MIN_DECODED = 8  # characters; shorter decoded scraps are chance
+_MIN_CONTAINED = 8  # words of a benchmark row; shorter ones occur in texts that know nothing of it
 MAX_DECODED = 4000  # characters
 _BITS = 24  # of the table of shingles seen in a benchmark
 _SHIFT = np.uint32(32 - _BITS)
 _CHUNK = 4096  # forms at a time
 _JOB = 2048  # texts that a worker decodes at a time, about a second
 
+_WORD = re.compile(r"\w+")
 _SEGMENT = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 _LEET = str.maketrans("013457@$", "oieastas")
 
@@ -69,12 +71,14 @@ class _Verdict:
 
 
 class LeakFinder:
-    """Finds rows that are, or hide, a row of ``benchmarks`` (``text, benchmark, example_id``) or a near copy of one.
+    """Finds rows that are, hold or hide a row of ``benchmarks`` (``text, benchmark, example_id``), or a near copy.
 
     Both sides are taken as written and in every decoded form; near copies are looked for wherever at least one side is
     as written. Near: Jaccard similarity of 5-gram shingles of at least ``threshold``; candidates by LSH (a pair at 0.8
-    is found with probability 0.998), the similarity itself is exact. What is found depends on each row's text alone and
-    is remembered by text, so that checking a dataset again after it was put together costs next to nothing.
+    is found with probability 0.998), the similarity itself is exact. Held: a benchmark row of eight words or more
+    stands word for word within the row, both as written (a goal that a jailbreak quotes). What is found depends on
+    each row's text alone and is remembered by text, so that checking a dataset again after it was put together costs
+    next to nothing.
     """
 
     def __init__(self, benchmarks: pd.DataFrame, threshold: float = 0.8) -> None:
@@ -86,13 +90,19 @@ class LeakFinder:
             self._targets.setdefault(form, (position, decoded))
         self._written = _Targets([form for form, (_, decoded) in self._targets.items() if not decoded], threshold)
         self._hidden = _Targets([form for form, (_, decoded) in self._targets.items() if decoded], threshold)
+        openings: dict[tuple[str, ...], list[tuple[list[str], str]]] = {}
+        for form in (form for form, (_, decoded) in self._targets.items() if not decoded):
+            words = _WORD.findall(form)
+            if len(words) >= _MIN_CONTAINED:
+                openings.setdefault(tuple(words[:_MIN_CONTAINED]), []).append((words, form))
+        self._openings = openings
         self._known: dict[str, _Verdict | None] = {}
 
     def find(self, train: pd.DataFrame) -> pd.DataFrame:
         """One row per leaking row of ``train`` (any frame with ``text``): LEAK_COLUMNS.
 
         ``row`` is the *position* in ``train``, ``kind`` one of KINDS (the first that applies), ``similarity`` in [0, 1]
-        that to the benchmark row named.
+        that to the benchmark row named (of a contained one: its share of the words).
         """
         self._learn([text for text in dict.fromkeys(train["text"]) if text not in self._known])
         rows = []
@@ -115,6 +125,19 @@ class LeakFinder:
             for number, form, score in targets.near([form for _, form, _ in forms]):
                 position, _, decoded = forms[number]
                 self._note(texts[position], form, decoded, score, exact=False)
+        for position, form, _ in plain:
+            if self._known[texts[position]] is None and (held := self._held(form)):
+                target, share = held
+                self._known[texts[position]] = _Verdict(KINDS.index("contained"), self._targets[target][0], share)
+
+    def _held(self, form: str) -> tuple[str, float] | None:
+        """A benchmark row that stands word for word in ``form``, and its share of the words."""
+        words = _WORD.findall(form)
+        for start in range(len(words) - _MIN_CONTAINED + 1):
+            for target, text in self._openings.get(tuple(words[start : start + _MIN_CONTAINED]), ()):
+                if words[start : start + len(target)] == target:
+                    return text, len(target) / len(words)
+        return None
 
     def _note(self, text: str, target_form: str, decoded: bool, score: float, exact: bool) -> None:
         target, target_decoded = self._targets[target_form]

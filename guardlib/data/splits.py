@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from guardlib.data.generated import OBFUSCATED
 from guardlib.data.leakage import decoded_forms, find_leaks
 from guardlib.data.minhash import cluster_ids
 from guardlib.data.records import fold, rng_for
 from guardlib.labels import HARMFUL_REQUEST, Label
 
-__all__ = ["cluster", "deduplicate", "find_leaks", "split_by_cluster"]
+__all__ = ["cluster", "deduplicate", "find_leaks", "identity", "split_by_cluster"]
 
 SPLITS = ("train", "validation", "test")
 
 
 def deduplicate(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One row per folded text, the first one; texts that two sources label differently are dropped altogether.
+    """One row per text (see :func:`identity`), the first; texts that two sources label differently are dropped.
 
     One disagreement is settled instead: what one set calls a plain harmful request and another a jailbreak is a
     harmful request (large attack lists mix them in).
@@ -24,7 +25,7 @@ def deduplicate(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     Returns:
         ``(frame, {"duplicates": rows dropped as copies, "conflicts": rows dropped for their labels})``.
     """
-    key = frame["text"].map(fold)
+    key = identity(frame)
     harmful = (frame["family"] == HARMFUL_REQUEST) & (frame["label"] != Label.BENIGN)
     harmful_keys = set(key[harmful])
     overruled = key.isin(harmful_keys) & ~harmful & (frame["label"] != Label.BENIGN)
@@ -34,6 +35,14 @@ def deduplicate(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     copies = kept_key.duplicated() & ~conflict
     result = kept[~conflict & ~copies].reset_index(drop=True)
     return result, {"duplicates": int(copies.sum() + overruled.sum()), "conflicts": int(conflict.sum())}
+
+
+def identity(frame: pd.DataFrame) -> pd.Series:
+    """What makes two rows the same text: its folded form, but of obfuscated rows what is written.
+
+    Folding undoes full width, so that a text under that trick would be a copy of the text itself.
+    """
+    return frame["text"].map(fold).where(frame["source"] != OBFUSCATED, frame["text"])
 
 
 def cluster(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
