@@ -23,20 +23,23 @@ from guardlib.report.provenance import Manifest, read_manifest
 from guardlib.report.style import looks, readable
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
-#: What a reader looks for first, and of which texts each benchmark is made.
+#: What a reader looks for first: of which texts each benchmark is made, and what the project aims at (percent of
+#: attacks caught / of benign texts flagged; a dash where it set itself no figure).
 GLANCE = {
-    "notinject": "benign sentences with attackers' words",
-    "over_defence": "benign: ordinary, role-play, attackers' words, security work, other languages",
-    "deepset_test": "direct injections; questions",
-    "jbb_artifacts": "jailbreaks that attack methods found",
-    "jbb_behaviors_benign": "benign requests on sensitive topics",
-    "bipia": "instructions planted in documents; the documents without them",
-    "long_documents": "the same in 500 to 5,000 tokens",
-    "flipattack": "reversed attacks; benign text reversed alike",
-    "flipattack_wrapped": "the same with instructions how to read it",
-    "codechameleon": "attacks behind a decryption function; benign text alike",
-    "transforms": "attacks in encodings and character tricks; benign text alike",
+    "notinject": ("benign sentences with attackers' words", "– / ≤ 8"),
+    "over_defence": ("benign: ordinary, role-play, attackers' words, security work, other languages", "–"),
+    "deepset_test": ("direct injections; questions", "≥ 88 / ≤ 3"),
+    "jbb_artifacts": ("jailbreaks that attack methods found", "≥ 95 / –"),
+    "jbb_behaviors_benign": ("benign requests on sensitive topics", "–"),
+    "bipia": ("instructions planted in documents; the documents without them", "≥ 85 / ≤ 5"),
+    "long_documents": ("the same in 500 to 5,000 tokens", "–"),
+    "flipattack": ("reversed attacks; benign text reversed alike", "≥ 90 / ≤ 8"),
+    "flipattack_wrapped": ("the same with instructions how to read it", "–"),
+    "codechameleon": ("attacks behind a decryption function; benign text alike", "≥ 85 / ≤ 8"),
+    "transforms": ("attacks in encodings and character tricks; benign text alike", "≥ 85 / ≤ 8"),
 }
+#: How many times as fast at P50 the guard is meant to be.
+FASTER = {"BERT-6": "≥ 1.5 ×", "DeBERTa-xsmall": "≥ 5 ×", "DeBERTa-base": "≥ 15 ×"}
 SYSTEMS = ("guard", "fast", "deep", "finetuned_backbone", "tfidf", "rules")
 
 
@@ -66,7 +69,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
         "**Detection** (percent, 95 % interval; threshold 0.5)",
         tables.to_markdown(detection_at_a_glance(default, [name for name in ("guard", "tfidf") if name in systems])),
         f"**Cost** ({released['released']}, one text at a time, on {cpu})",
-        tables.to_markdown(cost_at_a_glance(latency, released["released_mb"])),
+        tables.to_markdown(cost_at_a_glance(latency, released["released_mb"], manifests["07_cpu_latency"].headline)),
         f"![Attacks caught, and benign text under the same transform flagged]({figure.as_posix()})",
         folded(
             "Every benchmark, with the branches apart",
@@ -94,11 +97,12 @@ def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.D
         systems: the first is the one whose rows are counted.
 
     Returns:
-        Columns Benchmark, Texts, n (attacks / benign) and two per system. Benchmarks that did not run are left out.
+        Columns Benchmark, Texts, n (attacks / benign), two per system, and Aim (caught / flagged). Benchmarks that did
+        not run are left out.
     """
     names = {name: look.label for name, look in looks(list(systems)).items()}
     rows = []
-    for benchmark, texts in GLANCE.items():
+    for benchmark, (texts, aim) in GLANCE.items():
         part = summary[summary["benchmark"] == benchmark].set_index("system")
         if systems[0] not in part.index:
             continue
@@ -109,24 +113,38 @@ def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.D
                 ends = (f"{measure}{end}" for end in ("", "_low", "_high"))
                 cell = tables.rate(*part.loc[system, list(ends)]) if system in part.index else tables.DASH
                 row[f"{name}: {words}"] = cell
-        rows.append(row)
+        rows.append(row | {"Aim": aim})
     return pd.DataFrame(rows)
 
 
-def cost_at_a_glance(latency: pd.DataFrame, megabytes: float) -> pd.DataFrame:
-    """Time of one text over all lengths, how much faster than other shapes (ratio of medians), size: Cost, Measured."""
+def cost_at_a_glance(latency: pd.DataFrame, megabytes: float, headline: dict[str, float]) -> pd.DataFrame:
+    """Time of one text over all lengths, how much faster than other shapes (ratio of medians), and what else it costs.
+
+    Args:
+        megabytes: of the guard's folder.
+        headline: of stage 07: texts_per_second, cold_start_seconds, resident_mb.
+
+    Returns:
+        Columns Cost, Measured, Aim.
+    """
     times = percentiles(latency)
     times = times[times["tokens"] == ALL_LENGTHS].set_index("system")
     guard = times.loc["guard"]
     rows = [
-        ("P50, raw string to verdict", f"{guard.p50_ms:.1f} ms"),
-        ("P95", f"{guard.p95_ms:.1f} ms"),
+        ("P50, raw string to verdict", f"{guard.p50_ms:.1f} ms", tables.DASH),
+        ("P95", f"{guard.p95_ms:.1f} ms", "≤ 5 ms, at most 20"),
     ]
     for reference, time in times.drop(index="guard").iterrows():
         label = looks([reference])[reference].label
-        rows.append((f"times as fast as {label}, P50", f"{time.p50_ms / guard.p50_ms:.1f} ×"))
-    rows.append(("on disk", f"{megabytes:.1f} MB"))
-    return pd.DataFrame(rows, columns=["Cost", "Measured"])
+        faster = f"{time.p50_ms / guard.p50_ms:.1f} ×"
+        rows.append((f"times as fast as {label}, P50", faster, FASTER.get(reference, tables.DASH)))
+    rows += [
+        ("throughput, all cores", f"{headline['texts_per_second']:.0f} texts/s", "≥ 600 texts/s"),
+        ("import, load and first verdict", f"{headline['cold_start_seconds']:.1f} s", "≤ 1.5 s"),
+        ("resident memory", f"{headline['resident_mb']:.0f} MB", "≤ 300 MB"),
+        ("on disk", f"{megabytes:.1f} MB", "≤ 40 MB"),
+    ]
+    return pd.DataFrame(rows, columns=["Cost", "Measured", "Aim"])
 
 
 def folded(title: str, table: str) -> str:

@@ -74,6 +74,7 @@ def test_the_glance_prints_what_is_caught_beside_what_is_flagged_and_leaves_out_
     assert printed["guard: caught"].tolist() == ["–", "25.0 [20.0, 30.0]"]
     assert printed["guard: benign flagged"].tolist() == ["25.0 [20.0, 30.0]"] * 2
     assert printed["rules: benign flagged"].tolist() == ["50.0 [20.0, 30.0]", "–"]
+    assert printed["Aim"].tolist() == ["– / ≤ 8", "≥ 85 / ≤ 5"]
 
 
 LATENCY = ["system", "tokens", "seconds"]
@@ -83,11 +84,15 @@ def test_cost_is_of_all_lengths_together_and_ratios_are_of_medians():
     seconds = {"guard": [0.001, 0.002, 0.100], "BERT-6": [0.006, 0.007, 0.008]}  # means would say the opposite
     latency = pd.DataFrame([(name, 8, s) for name in seconds for s in seconds[name]], columns=LATENCY)
     latency.loc[latency["seconds"] == 0.1, "tokens"] = 300
-    printed = cost_at_a_glance(latency, 27.64).set_index("Cost")["Measured"]
+    headline = {"texts_per_second": 431.6, "cold_start_seconds": 0.46, "resident_mb": 148.9}
+    table = cost_at_a_glance(latency, 27.64, headline).set_index("Cost")
+    printed = table["Measured"]
     assert printed.iloc[0] == "2.0 ms"
     assert printed.iloc[1] == "90.2 ms"
     assert printed.iloc[2] == "3.5 ×"
     assert printed.loc["on disk"] == "27.6 MB"
+    assert printed.loc["throughput, all cores"] == "432 texts/s"
+    assert table["Aim"].iloc[2] == "≥ 1.5 ×"
 
 
 def test_a_folded_table_is_still_a_table():
