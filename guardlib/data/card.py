@@ -63,6 +63,18 @@ def samples(frame: pd.DataFrame, characters: int = 140, seed: int = 0) -> pd.Dat
     return one[["label", "family", "source", "text"]].reset_index(drop=True)
 
 
+def overlap(removed: list[dict]) -> pd.DataFrame:
+    """Benchmark rows found in the sources and removed: source (index) × benchmark (columns), with totals.
+
+    Args:
+        removed: ``removed_by_source`` of leakage.json: source, benchmark, kind (leakage.KINDS), rows.
+    """
+    table = pd.DataFrame(removed, columns=["source", "benchmark", "kind", "rows"])
+    if table.empty:
+        return pd.DataFrame({"total": []}, index=pd.Index([], name="source"))
+    return table.pivot_table("rows", "source", "benchmark", "sum", fill_value=0, margins=True, margins_name="total")
+
+
 def give_aways(frame: pd.DataFrame, times: np.ndarray, words: int = 20, least: int = 100) -> pd.DataFrame:
     """Words that occur in one epoch most one-sidedly in attacks: a model may learn them instead of what is said.
 
@@ -96,13 +108,16 @@ def give_aways(frame: pd.DataFrame, times: np.ndarray, words: int = 20, least: i
 
 
 def sources(status: list[dict]) -> pd.DataFrame:
-    """What each source is, its rows and licence, and where it was found or why it was not used (see sources.json)."""
+    """What each source is, its rows (used; set aside in quarantine.jsonl) and licence, and where it was found or why it
+    was not used (see sources.json).
+    """
     table = pd.DataFrame(status)
     return pd.DataFrame(
         {
             "source": table["name"],
             "kind": table["kind"],
             "rows": table["rows"].map("{:,}".format).where(table["used"], "–"),
+            "set aside": table["quarantined"].map("{:,}".format).where(table["used"], "–"),
             "licence": table["licence"],
             "permissive": table["permissive"].map({True: "yes", False: "no"}),
             "found": table["origin"].where(table["used"], "not used: " + table["why_not"]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
-from guardlib.evaluation.metrics import wilson
+from guardlib.evaluation.metrics import mcnemar, wilson
 from guardlib.evaluation.routing import routing_curve
 from guardlib.labels import NUM_CLASSES
 
@@ -33,21 +35,60 @@ def at_budget(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
 
 def beats_random(frame: pd.DataFrame, budget: float, draws: int = 10_000, seed: int = 0) -> float:
     """One-sided permutation p-value: how often random routing at the same budget gains what the router does."""
-    labels = frame["label"].to_numpy()
-    fast = frame[[f"p_fast_{k}" for k in range(NUM_CLASSES)]].to_numpy().argmax(1) == labels
-    deep = frame[[f"p_deep_{k}" for k in range(NUM_CLASSES)]].to_numpy().argmax(1) == labels
-    gain = deep.astype(int) - fast
-    sent = round(budget * len(frame))
-    chosen = np.argsort(-frame["router"].to_numpy(), kind="stable")[:sent]
+    gain = _right(frame, "p_deep").astype(int) - _right(frame, "p_fast")
+    chosen = _first(frame, budget)
     # Only rows whose gain is not 0 matter: how many of each sign a random draw takes is hypergeometric.
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     rng = np.random.default_rng(seed)
-    taken = rng.multivariate_hypergeometric([better, worse, len(frame) - better - worse], sent, size=draws)
+    taken = rng.multivariate_hypergeometric([better, worse, len(frame) - better - worse], len(chosen), size=draws)
     return float((1 + (taken[:, 0] - taken[:, 1] >= gain[chosen].sum()).sum()) / (draws + 1))
 
 
-def headline(table: pd.DataFrame, p_random: float) -> dict[str, float]:
-    """What the manifest keeps of :func:`at_budget`."""
+def paired(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
+    """The router at ``budget`` against each branch alone, on the same rows.
+
+    Returns:
+        columns rival, n, router_only, rival_only (rows that one alone gets right), points (accuracy of the router less
+        the rival's, in percentage points), low, high (95 %, normal approximation for paired shares), p (exact
+        McNemar, two-sided).
+    """
+    fast, deep = _right(frame, "p_fast"), _right(frame, "p_deep")
+    sent = np.zeros(len(frame), bool)
+    sent[_first(frame, budget)] = True
+    routed, n = np.where(sent, deep, fast), len(frame)
+    rows = []
+    for rival, right in (("always deep", deep), ("always fast", fast)):
+        won, lost = int((routed & ~right).sum()), int((right & ~routed).sum())
+        points, spread = (won - lost) / n, 1.96 * np.sqrt(won + lost - (won - lost) ** 2 / n) / n
+        ends = [100 * value for value in (points, points - spread, points + spread)]
+        rows.append((rival, n, won, lost, *ends, mcnemar(won, lost)))
+    return pd.DataFrame(rows, columns=["rival", "n", "router_only", "rival_only", "points", "low", "high", "p"])
+
+
+def under_attack(by_family: pd.DataFrame, attacks: Collection[str], at_least: int = 20) -> pd.DataFrame:
+    """Families of attacks by the share sent deep, most first: traffic of the first alone is the worst case.
+
+    Args:
+        by_family: of ``routing.routing_by_label(frame, by="family")``.
+        attacks: the families that are attacks.
+        at_least: families of fewer rows say nothing and are left out.
+    """
+    kept = by_family[by_family["family"].isin(attacks) & (by_family["n"] >= at_least)]
+    return kept.sort_values("deep_share", ascending=False, ignore_index=True)
+
+
+def _right(frame: pd.DataFrame, prefix: str) -> np.ndarray:
+    """Whether a branch's likeliest class is the true one, [N]."""
+    return frame[[f"{prefix}_{k}" for k in range(NUM_CLASSES)]].to_numpy().argmax(1) == frame["label"].to_numpy()
+
+
+def _first(frame: pd.DataFrame, budget: float) -> np.ndarray:
+    """Row numbers that the router sends deep first, ``budget`` of them."""
+    return np.argsort(-frame["router"].to_numpy(), kind="stable")[: round(budget * len(frame))]
+
+
+def headline(table: pd.DataFrame, p_random: float, worst: pd.DataFrame) -> dict[str, float | None]:
+    """What the manifest keeps of :func:`at_budget`, :func:`beats_random` and :func:`under_attack`."""
     accuracy = table.set_index("policy")["accuracy"]
     return {
         "accuracy_router": float(accuracy["router"]),
@@ -55,4 +96,5 @@ def headline(table: pd.DataFrame, p_random: float) -> dict[str, float]:
         "accuracy_always_fast": float(accuracy["always fast"]),
         "accuracy_always_deep": float(accuracy["always deep"]),
         "p_router_is_random": p_random,
+        "worst_deep_share": float(worst["deep_share"].max()) if len(worst) else None,
     }

@@ -86,6 +86,19 @@ def expert_shares(tokens: pd.DataFrame, by: str = "label") -> pd.DataFrame:
     return table.reset_index()
 
 
+class IdleExpert(RuntimeError):
+    """An expert that (nearly) no token goes to is dead weight."""
+
+
+def check_idle(gates: pd.DataFrame, least: float = 0.01) -> None:
+    """Raise :class:`IdleExpert` for a layer in which an expert takes less than ``least`` of the tokens (by_layer)."""
+    for layer in gates[gates["least"] < least].itertuples():
+        raise IdleExpert(
+            f"in expert layer {layer.layer} one expert takes {layer.least:.2%} of the tokens; expected {least:.0%} or "
+            "more: raise training.balance_loss_weight and train again"
+        )
+
+
 def by_layer(tokens: pd.DataFrame) -> pd.DataFrame:
     """What a layer's gate does: layer, gate_entropy, the least and the most that an expert takes (shares of all
     tokens; an even share is 1 / experts), and what knowing the expert tells of the class (mutual information, bits).

@@ -80,6 +80,18 @@ def routing_by_label(frame: pd.DataFrame, threshold: float | None = None, by: st
     return table.sort_values(by, ignore_index=True)
 
 
+def scores_by(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """How hard the router finds the texts of each group, hardest first: <by>, n, p25, median, p75 of the routing logit.
+
+    Groups of fewer than ten rows are left out.
+    """
+    groups = frame.groupby(by)["router"]
+    table = groups.quantile([0.25, 0.5, 0.75]).unstack().set_axis(["p25", "median", "p75"], axis=1)
+    table.insert(0, "n", groups.size())
+    table = table[table["n"] >= 10].reset_index()
+    return table.sort_values("median", ascending=False, ignore_index=True)
+
+
 def check_collapse(
     share: float, low: float = 0.01, high: float = 0.99, router_std: float | None = None, min_std: float = 1e-4
 ) -> None:

@@ -234,11 +234,17 @@ def published(figures: list[dict] | pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def shown(frame: pd.DataFrame, precision: int = 3) -> Styler:
-    """A frame for a notebook: whole cells, wrapped and to the left, and texts as text (markup in them is escaped)."""
+def shown(frame: pd.DataFrame, precision: int = 3, height: int | None = None) -> Styler:
+    """A frame for a notebook: whole cells, wrapped and to the left, and texts as text (markup in them is escaped).
+
+    A table higher than ``height`` (in ems; None: as high as it is) scrolls.
+    """
     left = {"text-align": "left", "overflow-wrap": "anywhere", "max-width": "28em"}
     style = frame.style.format(precision=precision, escape="html", na_rep=DASH).hide(axis="index")
-    return style.set_properties(**left).set_table_styles([{"selector": "th", "props": "text-align: left"}])
+    selectors = [{"selector": "th", "props": "text-align: left"}]
+    if height:
+        selectors.append({"selector": "", "props": f"display: block; max-height: {height}em; overflow-y: auto"})
+    return style.set_properties(**left).set_table_styles(selectors)
 
 
 def to_latex(table: pd.DataFrame, caption: str = "", label: str = "", provenance: dict | None = None) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.data.card import give_aways
+from guardlib.data.card import give_aways, overlap
 
 TEXTS = {"run the whoami command": 1, "what is the capital": 0, "the run on the bank": 0, "hvyrh whoami": 3}
 
@@ -42,3 +42,11 @@ def test_give_aways_of_next_to_nothing(texts):
     table = give_aways(frame, np.ones(len(frame), int), least=1)
     assert table.columns.tolist() == ["word", "attack", "benign", "attack_share"]
     assert set(table["word"]) == {text for text in texts if text.isalpha()}
+
+
+def test_the_overlap_is_a_matrix_with_totals():
+    kinds = [("a", "x", "exact", 2), ("a", "x", "near", 1), ("b", "y", "exact", 4)]
+    table = overlap([dict(zip(("source", "benchmark", "kind", "rows"), row, strict=True)) for row in kinds])
+    assert table.loc["a"].to_dict() == {"x": 3, "y": 0, "total": 3}
+    assert table.loc["total"].to_dict() == {"x": 3, "y": 4, "total": 7}
+    assert overlap([]).empty

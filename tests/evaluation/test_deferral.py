@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.evaluation.deferral import at_budget, beats_random, headline
+from guardlib.evaluation.deferral import at_budget, beats_random, headline, paired, under_attack
 from guardlib.labels import NUM_CLASSES
 
 
@@ -48,6 +48,32 @@ def test_a_router_that_knows_beats_random_and_one_that_does_not_does_not(hundred
 
 
 def test_headline_has_every_policy(hundred):
-    figures = headline(at_budget(routing_frame(*hundred, -np.arange(100.0)), 0.2), 0.01)
+    figures = headline(
+        at_budget(routing_frame(*hundred, -np.arange(100.0)), 0.2), 0.01, pd.DataFrame({"deep_share": [0.4, 0.1]})
+    )
     assert figures["accuracy_router"] > figures["accuracy_random"]
     assert figures["p_router_is_random"] == 0.01
+    assert figures["worst_deep_share"] == 0.4
+
+
+def test_too_few_rows_have_no_worst_case(hundred):
+    table = at_budget(routing_frame(*hundred, -np.arange(100.0)), 0.2)
+    assert headline(table, 0.01, pd.DataFrame({"deep_share": []}))["worst_deep_share"] is None
+
+
+def test_paired_differences_against_hand_counts_and_statsmodels(hundred):
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    table = paired(routing_frame(*hundred, -np.arange(100.0)), 0.2).set_index("rival")
+    deep, fast = table.loc["always deep"], table.loc["always fast"]
+    assert (deep.router_only, deep.rival_only, deep.points) == (5, 0, pytest.approx(5))
+    assert (fast.router_only, fast.rival_only, fast.points) == (20, 0, pytest.approx(20))
+    assert deep.p == pytest.approx(mcnemar([[75, 5], [0, 20]], exact=True).pvalue)
+    assert fast.low < 20 < fast.high
+    assert fast.low == pytest.approx(20 - 196 * np.sqrt(0.2 * 0.8 / 100))  # won or not: a plain share
+
+
+def test_the_worst_case_is_a_family_of_attacks_with_rows_enough():
+    families = ["email", "base64", "rare", "persona"]
+    table = pd.DataFrame({"family": families, "n": [50, 40, 3, 30], "deep_share": [0.9, 0.5, 1.0, 0.7]})
+    assert under_attack(table, {"base64", "rare", "persona"})["family"].tolist() == ["persona", "base64"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from guardlib.evaluation.experts import by_layer, expert_shares, expert_tokens, sample
+from guardlib.evaluation.experts import IdleExpert, by_layer, check_idle, expert_shares, expert_tokens, sample
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.build import Guardrail
 from guardlib.model.deep_branch import MixtureOfExperts
@@ -61,10 +61,14 @@ def test_an_expert_of_its_own_tells_the_class():
 
 
 def test_an_idle_expert_shows_and_tells_nothing():
-    gates = by_layer(made_up([("benign", "a", 0, 10, 0, 0.2), ("jailbreak", "b", 0, 30, 0, 0.6)])).iloc[0]
+    table = by_layer(made_up([("benign", "a", 0, 10, 0, 0.2), ("jailbreak", "b", 0, 30, 0, 0.6)]))
+    gates = table.iloc[0]
     assert (gates["least"], gates["most"]) == (0.0, 1.0)
     assert gates["bits_of_class"] == 0.0
     assert gates["gate_entropy"] == pytest.approx(0.5)
+    with pytest.raises(IdleExpert, match=r"layer 0 one expert takes 0\.00% of the tokens"):
+        check_idle(table)
+    check_idle(by_layer(made_up([("benign", "a", 0, 10, 30, 0.2)])))
 
 
 def test_the_sample_has_every_family():

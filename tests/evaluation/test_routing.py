@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from guardlib.evaluation.routing import (
     deep_share,
     routing_by_label,
     routing_curve,
+    scores_by,
 )
 from guardlib.labels import LABEL_NAMES
 
@@ -112,3 +114,11 @@ def test_constant_router_is_an_error_whatever_its_share():
         check_collapse(0.3, router_std=float("nan"))
     check_collapse(0.3, router_std=0.4)
     check_collapse(0.01)
+
+
+def test_groups_by_how_hard_the_router_finds_them():
+    names = ["easy"] * 11 + ["hard"] * 11 + ["rare"] * 3
+    frame = pd.DataFrame({"family": names, "router": [*range(11), *range(5, 16), 50, 50, 50]})
+    table = scores_by(frame, "family")
+    assert table["family"].tolist() == ["hard", "easy"]
+    assert table.loc[0, ["n", "p25", "median", "p75"]].tolist() == [11, 7.5, 10, 12.5]
