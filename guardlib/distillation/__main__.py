@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         Pieces.cut(part, config.max_length, student.tokenizer, teacher.tokenizer)
         for part in (texts[:-cut], texts[-cut:])
     )
+    for side, model, longest in zip(("student", "teacher"), (student, teacher), train.longest, strict=True):
+        check_length(side, model, longest)
     settled = match(teacher, student, validation, config.layer_map)
     print(f"{len(train):,} training and {len(validation):,} validation sequences of {config.max_length} tokens")
     print("coverage: " + ", ".join(f"{name} {share:.1%}" for name, share in settled.coverage.items()))

@@ -105,6 +105,11 @@ class _Run:
         self.dtype = pick_precision(config.precision, self.device)
         torch.manual_seed(seed)
         self.teacher = Teacher(teacher, match, self.device) if recipe.taught else None
+        if recipe.routed and self.teacher.expert_layer is None:
+            raise PairError(
+                f"recipe {recipe.name!r} routes over a teacher's experts, and {teacher.name} has none in the layers "
+                f"that are learnt from ({', '.join(map(str, match.layers))}); expected recipe 'unrouted' or 'plain_kd'"
+            )
         self.learner = Learner(student.model, self.teacher.width if recipe.features else None).to(self.device)
         self.optimizer = make_optimizer(self.learner, config)
         self.student, self.validation = student, validation.first(config.evaluation_sequences)

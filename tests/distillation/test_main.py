@@ -53,6 +53,11 @@ def test_what_is_wrong_is_said_in_one_line(command, capsys, monkeypatch, more, w
     assert words in lines[0]
 
 
+def test_a_dense_teacher_has_no_experts_to_route_over(command, tmp_path, capsys):
+    assert main([*command, "--teacher", str(tmp_path / "student")]) == 2
+    assert "has none in the layers that are learnt from (0, 1); expected recipe 'unrouted'" in capsys.readouterr().err
+
+
 def test_no_text_is_an_error(command, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n\n \n\n")
     assert main(command) == 2
