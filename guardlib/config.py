@@ -205,6 +205,9 @@ class Profile:
         path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
+#: Settings of a section that say how a run is taken up again, not what comes out of it.
+RESUMING = ("resume", "checkpoint_every")
+
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
         name="smoke",

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardlib.config import Profile
+from guardlib.config import RESUMING, Profile
 from guardlib.fingerprint import PACKAGE, NotebookFacts, code_digests, data_digest, differences, read_notebook
 from guardlib.paths import STAGES, project_root, stage_folder
 from guardlib.report.provenance import (
@@ -74,9 +74,13 @@ def expected_fingerprint(stage: str, profile: Profile, mirror: Path | None, root
 
 
 def stage_settings(stage: str, profile: Profile) -> dict:
-    """The settings that ``stage`` may depend on, as dotted keys: all but the sections of other stages' own."""
+    """The settings that ``stage`` may depend on, as dotted keys: all but the sections of other stages' own.
+
+    How a run is taken up again is no part of what comes out of it.
+    """
     sections = profile.to_dict().items()
-    return _flatten({name: values for name, values in sections if OWN_SECTIONS.get(name, stage) == stage})
+    settings = _flatten({name: values for name, values in sections if OWN_SECTIONS.get(name, stage) == stage})
+    return {name: value for name, value in settings.items() if name.rpartition(".")[2] not in RESUMING}
 
 
 def input_digest(profile: str, stage: str, root: Path) -> str:

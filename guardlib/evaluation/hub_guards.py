@@ -77,6 +77,7 @@ def load_hub_guard(folder: Path | str, max_length: int = 512, tokens_per_batch: 
     Longer texts are cut into chunks of ``max_length`` tokens that do not overlap; the worst one decides.
 
     Raises:
+        GuardAbsent: transformers cannot load it; code that comes with a model is not run.
         ValueError: none, or several, of the model's classes is the harmless one.
     """
     import torch
@@ -85,8 +86,14 @@ def load_hub_guard(folder: Path | str, max_length: int = 512, tokens_per_batch: 
     from guardlib.training.trainer import pick_device
 
     device = pick_device()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+    except (OSError, ValueError, ImportError) as error:  # files that are not there, or code of its own
+        reason = " ".join(str(error).split())[:200]
+        raise GuardAbsent(
+            f"{folder}: transformers cannot load it without code or files of its own ({reason})"
+        ) from error
     benign = _benign_class(model.config.id2label, str(folder))
     before, after = _special_tokens(tokenizer)
     room = min(max_length, getattr(model.config, "max_position_embeddings", max_length)) - len(before) - len(after)

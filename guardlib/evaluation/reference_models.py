@@ -1,4 +1,4 @@
-"""Plain encoders to time the guard against: the shapes of published guards, random weights, same export and precision.
+"""Plain encoders to time the guard against: the shapes of published guards, random weights, same export, INT8.
 
 Weights do not change the speed of these products. All read BERT's word pieces (DeBERTa's own are not part of the pip
 package that carries the backbone; a text has about as many), and texts are cut at 512 tokens (the guard reads them to
@@ -89,7 +89,7 @@ class ReferenceModel:
 
 
 def reference_model(shape: Shape, folder: Path, profile: Profile, threads: int | None = None) -> ReferenceModel:
-    """Build, export and (where ``export.precision`` is int8) quantize an encoder of ``shape`` into ``folder``.
+    """Build, export and quantize (INT8) an encoder of ``shape`` into ``folder``.
 
     Raises:
         BackboneError: the backbone, whose tokenizer is used, is not to be had.
@@ -106,11 +106,9 @@ def reference_model(shape: Shape, folder: Path, profile: Profile, threads: int |
     example = (torch.full((2, 7), 100), torch.ones(2, 7, dtype=torch.int64))
     path = folder / "float32.onnx"
     export_module(module, example, path, ("input_ids", "attention_mask"), ("logits",), POSITIONS, profile.export.opset)
-    if profile.export.precision == "int8":
-        quantize(path, folder / "int8.onnx", "int8")
-        path.unlink()
-        path = folder / "int8.onnx"
-    return ReferenceModel(make_session(path, threads), tokenizer)
+    quantize(path, folder / "int8.onnx", "int8")
+    path.unlink()
+    return ReferenceModel(make_session(folder / "int8.onnx", threads), tokenizer)
 
 
 def _bert(shape: Shape, vocabulary: int) -> nn.Module:

@@ -98,7 +98,7 @@ def baseline_scorer(name: str, train: pd.DataFrame, validation: pd.DataFrame, pr
     if name not in BASELINES:
         raise ValueError(f"baseline {name!r} does not exist; expected one of {', '.join(BASELINES)}")
     predict = functools.cache(lambda: fit_baseline(name, train, validation, profile))
-    read = ("tokens_per_batch", "backbone_windows", "frozen_rows", "finetune_tokens")
+    read = ("tokens_per_batch", "backbone_windows", "frozen_rows", "finetune_tokens", "finetune_rate")
     settings = [profile.seed, profile.to_dict()["training"], {part: getattr(profile.evaluation, part) for part in read}]
     model = {part: getattr(profile.model, part) for part in ("backbone", "max_length")}
     code = code_digests({"guardlib.evaluation.baselines"})

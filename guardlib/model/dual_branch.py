@@ -175,6 +175,6 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], where: str) -> None
         found = tuple(state[name].shape) if name in state else None
         if wanted != found:
             raise ModelFileError(
-                f"{where} holds {name} of shape {found}, expected {wanted}: it is of another model; run with --force"
+                f"{where} holds {name} of shape {found}, expected {wanted}: of another model; remove it and run again"
             )
     model.load_state_dict(state)

@@ -68,9 +68,10 @@ def parse_settings(raw: bytes, path: Path) -> GuardSettings:
             )
         known = {field.name: values[field.name] for field in fields(GuardSettings)}
         known["labels"] = tuple(values["labels"])
-        known["calibration"] = Calibration(**values["calibration"])
+        names = {field.name for field in fields(Calibration)}  # those that an older guard lacks keep their defaults
+        known["calibration"] = Calibration(**{k: v for k, v in values["calibration"].items() if k in names})
         settings = GuardSettings(**known)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GuardLoadError(
             f"{path} is not a guard's settings ({error!r}); run: python run_all.py --from 06"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from guardlib.config import Profile
 from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, threshold_at_fpr
-from guardlib.evaluation.routing import check_collapse
+from guardlib.evaluation.routing import RouterCollapse, check_collapse
 from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
@@ -159,7 +160,8 @@ def finish_training(
         The calibrated guardrail and its validation score rows.
 
     Raises:
-        RouterCollapse: the router sends (nearly) all texts one way, or cannot tell them apart.
+        RouterCollapse: the router sends (nearly) all texts one way, or cannot tell them apart. Where the routing
+            threshold is a setting, that is a warning.
     """
     router = guardrail.model.front.router
     router.forget()  # so that calling this twice gives the same
@@ -170,9 +172,14 @@ def finish_training(
         scores = fit_router(router, scores, labels)
     calibration = calibrate(scores, labels, profile)
     router_logits = scores.router[_deciding(scores, scores.fast_logits)]
-    if profile.model.router_threshold is None:
-        share = share_at(router_logits, calibration.router_threshold)
+    share = share_at(router_logits, calibration.router_threshold)
+    try:
         check_collapse(share, router_std=float(router_logits.std()))
+    except RouterCollapse as error:
+        if profile.model.router_threshold is None:
+            raise
+        # Its owner asked for this threshold, and another one needs no new training.
+        warnings.warn(f"model.router_threshold={profile.model.router_threshold}: {error}", stacklevel=2)
     calibrated = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(calibrated, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the model is on disk; these are far larger

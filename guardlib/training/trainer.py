@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from guardlib.config import ConfigError, Profile, TrainingConfig
+from guardlib.config import RESUMING, ConfigError, Profile, TrainingConfig
 from guardlib.evaluation.routing import check_collapse
 from guardlib.model.dual_branch import DualBranchModel, DualOutput, load_weights
 from guardlib.model.inference import score_windows
@@ -354,7 +354,7 @@ class _Run:
 def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
     """What a checkpoint must agree on to be resumed: model and training settings, seed, training data."""
     settings = profile.to_dict()
-    training = {k: v for k, v in settings["training"].items() if k not in ("resume", "checkpoint_every")}
+    training = {k: v for k, v in settings["training"].items() if k not in RESUMING}
     rows = hashlib.sha256()
     for text, label in zip(frame["text"], frame["label"], strict=True):
         rows.update(text.encode("utf-8", "surrogatepass") + b"\0%d\n" % label)

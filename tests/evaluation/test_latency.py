@@ -119,7 +119,7 @@ def test_the_reference_reads_texts(reference, texts):
 
 
 def test_the_reference_is_as_large_as_it_says(tiny, tmp_path_factory, reference):
-    """Layers of the width it was given and BERT's vocabulary, in the precision of the guard."""
+    """Layers of the width it was given and BERT's vocabulary, in INT8."""
     import onnx
 
     folder = next(path.parent for path in tmp_path_factory.getbasetemp().glob("reference*/int8.onnx"))

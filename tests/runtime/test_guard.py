@@ -306,8 +306,10 @@ def test_a_setting_of_a_later_version_is_ignored(copy):
     assert Guard.load(copy, threads=1).scan("hello").route in ("fast", "deep")
 
 
-def test_a_guard_of_an_older_version_loads(tiny, copy):
-    rewrite_settings(copy, version="0.0.1")
+@pytest.mark.parametrize("calibration", [{"hue": 3.0}, {}], ids=["of a later version", "as it was"])
+def test_a_guard_of_another_minor_version_loads(tiny, copy, calibration):
+    settings = json.loads((copy / "guard.json").read_text(encoding="utf-8"))
+    rewrite_settings(copy, version="0.0.1", calibration=settings["calibration"] | calibration)
     text = tiny_guard.TEXTS[0]
     assert Guard.load(copy, threads=1).scan(text) == Guard.load(tiny.folder / "guard", threads=1).scan(text)
 

@@ -97,6 +97,7 @@ def test_the_model_gives_the_routing_scores_that_were_fitted(guardrail, tmp_path
 def test_a_fixed_routing_threshold_is_one_of_the_learnt_logit(guardrail, tmp_path):
     profile = make_profile()
     profile = dataclasses.replace(profile, model=dataclasses.replace(profile.model, router_threshold=0.3))
-    finished, _ = finish_training(guardrail, make_frame(60), profile, tmp_path)
+    with pytest.warns(UserWarning, match=r"router_threshold=0\.3: the router sends 100\.0% of texts deep"):
+        finished, _ = finish_training(guardrail, make_frame(60), profile, tmp_path)
     assert finished.model.front.router.mix.tolist() == [1.0, 0.0, 0.0]
     assert finished.calibration.router_threshold == pytest.approx(np.log(0.3 / 0.7))
