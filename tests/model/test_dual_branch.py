@@ -163,7 +163,7 @@ def test_a_damaged_description_is_named(saved, content):
     ],
 )
 def test_another_shape_is_refused_with_what_differs(saved, setting, value, tensor):
-    with pytest.raises(ModelFileError, match=rf"holds \S*{tensor}\S* of shape .*, expected .*--force"):
+    with pytest.raises(ModelFileError, match=rf"holds \S*{tensor}\S* of shape .*, expected .*remove it and run again"):
         load_model(saved, dataclasses.replace(TINY, **{setting: value}))
 
 
