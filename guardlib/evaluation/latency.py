@@ -23,13 +23,16 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from guardlib.config import ConfigError, Profile
-from guardlib.evaluation.benchmarks import pooled_rows
+from guardlib.data.generated import INDIRECT, OBFUSCATED, WRAPPED
+from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
+from guardlib.data.injections import COMPOSED
 from guardlib.evaluation.timings import percentiles
 from guardlib.report.provenance import describe_machine
 from guardlib.runtime.guard import Guard
 from guardlib.runtime.session import default_threads
 
 REFERENCE = "BERT-6"
+_MADE = (COMPOSED, HARD_NEGATIVES, INDIRECT, OBFUSCATED, WRAPPED)  # sources of rows made of other rows
 _WARM_UP = 8  # texts per system before the clock counts
 #: Instruction sets that decide how fast INT8 and float32 products are.
 _FLAGS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
@@ -41,21 +44,21 @@ class System(Protocol):
     def scan(self, text: str | list[str]) -> object: ...
 
 
-def choose_texts(benchmarks: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """A random sample of ``evaluation.latency_texts`` benchmark texts as they come, short and long: ``text_id, text``.
+def choose_texts(records: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """A random sample of ``evaluation.latency_texts`` texts as people wrote them, short and long: ``text_id, text``.
 
-    Derived benchmarks are left out: they hold the same words again and again.
+    Args:
+        records: a split (the test split, whose texts nothing was fitted on). Rows that this package made of others,
+            by a transform say, are left out: benchmarks are full of them, prompts are not.
 
     Raises:
         ValueError: no rows.
     """
-    if not len(benchmarks):
-        raise ValueError(
-            "choose_texts got no benchmark rows; expected those of 01_data: run python run_all.py --from 01"
-        )
-    unique = pooled_rows(benchmarks).drop_duplicates("text")
-    rows = unique.sample(min(profile.evaluation.latency_texts, len(unique)), random_state=profile.seed)
-    ids = rows["benchmark"].astype(str) + "/" + rows["example_id"].astype(str)
+    written = records[~records["source"].isin(_MADE)].drop_duplicates("text")
+    if not len(written):
+        raise ValueError("choose_texts got no written rows; expected those of 01_data: run python run_all.py --from 01")
+    rows = written.sample(min(profile.evaluation.latency_texts, len(written)), random_state=profile.seed)
+    ids = rows["source"].astype(str) + "/" + rows.index.astype(str)
     return pd.DataFrame({"text_id": ids.to_numpy(), "text": rows["text"].to_numpy()})
 
 

@@ -197,15 +197,17 @@ def test_cost_by_length(guard, texts):
 
 
 def test_texts_are_chosen_once_and_as_many_as_asked(tiny):
-    rows = pd.DataFrame({"benchmark": "b", "example_id": range(200), "text": [f"text {i % 150}" for i in range(200)]})
+    rows = pd.DataFrame({"source": "s", "text": [f"text {i % 150}" for i in range(200)]})
+    rows.loc[rows.index % 150 < 50, "source"] = "obfuscated"
     profile = dataclasses.replace(
         tiny.profile, evaluation=dataclasses.replace(tiny.profile.evaluation, latency_texts=40)
     )
     chosen = latency.choose_texts(rows, profile)
     assert len(chosen) == chosen["text"].nunique() == chosen["text_id"].nunique() == 40
     assert chosen.equals(latency.choose_texts(rows, profile))
-    with pytest.raises(ValueError, match="no benchmark rows"):
-        latency.choose_texts(rows.iloc[:0], profile)
+    assert set(chosen["text"]) <= {f"text {i}" for i in range(50, 150)}
+    with pytest.raises(ValueError, match="no written rows"):
+        latency.choose_texts(rows.iloc[:50], profile)
 
 
 def test_cold_start_and_machine(tiny, tmp_path):
