@@ -12,10 +12,14 @@ import pandas as pd
 
 from guardlib.data import attacks
 from guardlib.data.attacks import ATTACKS, POSITIONS
+from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
+from guardlib.data.injections import COMPOSED
 from guardlib.data.records import fold, rng_for, to_records
 from guardlib.labels import HARMFUL_REQUEST, Label
 
 OBFUSCATED, INDIRECT, WRAPPED = "obfuscated", "indirect", "wrapped"
+#: Sources whose rows this package made of other rows.
+MADE = (COMPOSED, HARD_NEGATIVES, INDIRECT, OBFUSCATED, WRAPPED)
 MAX_HIDDEN = 200  # characters of a text that is obfuscated
 MAX_CONTEXT = 500  # characters of a document that an instruction is hidden in
 MIN_CONTEXT = 120

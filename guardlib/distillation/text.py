@@ -18,11 +18,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from guardlib.data.generated import INDIRECT, OBFUSCATED, WRAPPED
-from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
+from guardlib.data.generated import MADE
 from guardlib.distillation.errors import PairError
 
-_MADE = (INDIRECT, OBFUSCATED, WRAPPED, HARD_NEGATIVES)  # sources that this package's own code composed
 _GAP = "\n\n"  # between texts of the stream
 _CHUNK = 2000  # texts tokenized at once
 
@@ -32,7 +30,7 @@ def open_text(records: pd.DataFrame) -> list[str]:
 
     Rows that this package composed or encoded are left out. Raises PairError where nothing is left.
     """
-    written = ~records["source"].isin(_MADE) & records["lang"].isin(["en", ""])
+    written = ~records["source"].isin(MADE) & records["lang"].isin(["en", ""])
     texts = records.loc[written, "text"].tolist()
     if not texts:
         raise PairError(

@@ -23,16 +23,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from guardlib.config import ConfigError, Profile
-from guardlib.data.generated import INDIRECT, OBFUSCATED, WRAPPED
-from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
-from guardlib.data.injections import COMPOSED
+from guardlib.data.generated import MADE
 from guardlib.evaluation.timings import percentiles
 from guardlib.report.provenance import describe_machine
 from guardlib.runtime.guard import Guard
 from guardlib.runtime.session import default_threads
 
 REFERENCE = "BERT-6"
-_MADE = (COMPOSED, HARD_NEGATIVES, INDIRECT, OBFUSCATED, WRAPPED)  # sources of rows made of other rows
 _WARM_UP = 8  # texts per system before the clock counts
 #: Instruction sets that decide how fast INT8 and float32 products are.
 _FLAGS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
@@ -54,7 +51,7 @@ def choose_texts(records: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     Raises:
         ValueError: no rows.
     """
-    written = records[~records["source"].isin(_MADE)].drop_duplicates("text")
+    written = records[~records["source"].isin(MADE)].drop_duplicates("text")
     if not len(written):
         raise ValueError("choose_texts got no written rows; expected those of 01_data: run python run_all.py --from 01")
     rows = written.sample(min(profile.evaluation.latency_texts, len(written)), random_state=profile.seed)

@@ -178,7 +178,7 @@ def finish_training(
     except RouterCollapse as error:
         if profile.model.router_threshold is None:
             raise
-        # Its owner asked for this threshold, and another one needs no new training.
+        # Whoever sets a threshold is told, and keeps the model.
         warnings.warn(f"model.router_threshold={profile.model.router_threshold}: {error}", stacklevel=2)
     calibrated = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(calibrated, folder)
