@@ -2,7 +2,7 @@
 
     python benchmarks/data_build.py --data PATH
 
-Sizes are a quarter, half and the whole of the ``paper`` profile, which is about 150,000 rows with a full mirror,
+Sizes are a quarter, half and the whole of the ``paper`` profile,
 checked against every benchmark row (benchmarks are built before the clock starts). Prints a markdown table; a cost
 linear in rows shows as a constant column. Memory is the main process's; those that decode are small.
 """

@@ -67,8 +67,7 @@ def verify(options: argparse.Namespace) -> int:
     print(f"{folder}: {len(rows):,} rows against {len(benchmarks):,} benchmark rows")
     if len(removed):
         print("\nrows that the build removed, by source and benchmark (exact, near, decoded and contained copies):\n")
-        matrix = removed.pivot_table(index="source", columns="benchmark", values="rows", aggfunc="sum", fill_value=0)
-        _print_table(matrix.astype(int).reset_index())
+        _print_table(card.overlap(removed.to_dict("records")).astype(int).reset_index())
     leaks = LeakFinder(benchmarks).find(rows)
     straddling = rows[rows.groupby("group")["split"].transform("nunique") > 1]
     groups = straddling["group"].nunique()
