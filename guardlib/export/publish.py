@@ -133,7 +133,7 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         "## Training data",
         f"{len(train):,} rows, permissively licensed sources alone; {made.sum():,} of them made by the project from "
         "the others (transforms of attacks and of benign text, hidden instructions, hard negatives). No benchmark "
-        "row, near copy or decoded form of one is among them.",
+        "row, near copy or decoded form of one is among them, nor a longer text that quotes one.",
         tables.to_markdown(licences),
         "## Figures",
         f"This {settings.precision} model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}.",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guardlib.model.transformer import LAYER_NORM_EPS
+from guardlib.model.transformer import LAYER_NORM_EPS, TextDropout
 
 MAX_CHARS = 64  # characters of a piece that can be told apart
 
@@ -68,7 +68,7 @@ class GuardEmbeddings(nn.Module):
         self.position = nn.Embedding(positions, width)
         self.characters = characters
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = TextDropout(dropout)
 
     def forward(self, input_ids_BL: Tensor, char_ids_BLC: Tensor) -> Tensor:
         positions = torch.arange(input_ids_BL.shape[1], device=input_ids_BL.device)
