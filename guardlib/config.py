@@ -78,15 +78,18 @@ class TrainingConfig:
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     router_loss_weight: float = 0.5
+    router_warmup_share: float = 0.0  # the first part of training, over which the router's loss rises to its weight
     balance_loss_weight: float = 0.01
     adversarial: str = (
         "none"  # none | fgsm | pgd: read each batch a second time, with embeddings moved against the model
     )
+    adversarial_start: float = 0.0  # share of training before it begins
     adversarial_epsilon: float = 1.0  # how far: L2 norm per text
     adversarial_steps: int = 3  # of pgd
     adversarial_weight: float = 0.5  # of that second loss
     quantization_aware_share: float = 0.0  # the last part of training that rounds activations as INT8 will
-    precision: str = "auto"  # auto | float32 | bfloat16; auto takes bfloat16 only where the hardware multiplies it
+    precision: str = "auto"  # auto | float32 | bfloat16 | float16; auto: bfloat16 where the hardware multiplies it
+    seeds: int = 1  # trainings, from `seed` on; the first is the run's model, the others tell what is luck
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
@@ -268,7 +271,7 @@ PROFILES: dict[str, Profile] = {
         name="paper",
         data=DataConfig(max_rows_per_source=20_000, generated_per_attack=800, hard_negatives=30_000),
         model=ModelConfig(deep_layers=3, max_length=256, layer_dropout=0.1),
-        training=TrainingConfig(epochs=5, tokens_per_batch=8192),
+        training=TrainingConfig(epochs=5, tokens_per_batch=8192, seeds=3),
         evaluation=EvaluationConfig(
             backbone_windows=None,
             frozen_rows=None,

@@ -29,6 +29,10 @@ def check_adversarial(config: TrainingConfig) -> None:
     """Raise ConfigError for a method that does not exist, or sizes out of range."""
     if config.adversarial not in METHODS:
         raise ConfigError(f"training.adversarial is {config.adversarial!r}; expected one of {', '.join(METHODS)}")
+    if not 0 <= config.adversarial_start <= 1:
+        raise ConfigError(
+            f"training.adversarial_start is {config.adversarial_start}; expected 0 (from the first step) to 1 (never)"
+        )
     if config.adversarial_epsilon <= 0 or config.adversarial_steps < 1:
         raise ConfigError(
             f"training.adversarial_epsilon is {config.adversarial_epsilon} and training.adversarial_steps is "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from guardlib.config import TrainingConfig
+from guardlib.config import ConfigError, TrainingConfig
 from guardlib.model.dual_branch import DualOutput
 
 
@@ -53,14 +53,28 @@ def router_loss(router_logit_B: Tensor, target_B: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(router_logit_B.float(), target_B) - entropy
 
 
-def total_loss(output: DualOutput, labels_B: Tensor, config: TrainingConfig) -> Losses:
+def router_weight(progress: float, config: TrainingConfig) -> float:
+    """Weight of the router's loss at ``progress`` in [0, 1]: while the branches are new, their gains say little."""
+    rising = progress < config.router_warmup_share
+    return config.router_loss_weight * (progress / config.router_warmup_share if rising else 1.0)
+
+
+def check_losses(config: TrainingConfig) -> None:
+    """Raise ConfigError for a warm-up of the router's loss that is no share of training."""
+    if not 0 <= config.router_warmup_share <= 1:
+        raise ConfigError(
+            f"training.router_warmup_share is {config.router_warmup_share}; expected 0 (none) to 1 (all of training)"
+        )
+
+
+def total_loss(output: DualOutput, labels_B: Tensor, config: TrainingConfig, progress: float = 1.0) -> Losses:
     """Focal loss of both branches + router loss + expert balance loss, as ``config`` weighs them. Labels int64 [B]."""
     fast = focal_loss(output.fast_logits, labels_B, config.focal_alpha, config.focal_gamma)
     deep = focal_loss(output.deep_logits, labels_B, config.focal_alpha, config.focal_gamma)
     target = deferral_target(output.fast_logits, output.deep_logits, labels_B)
     router = router_loss(output.router_logit, target)
     balance = output.balance_loss.float()
-    total = fast + deep + config.router_loss_weight * router + config.balance_loss_weight * balance
+    total = fast + deep + router_weight(progress, config) * router + config.balance_loss_weight * balance
     return Losses(total, fast.detach(), deep.detach(), router.detach(), balance.detach())
 
 

@@ -12,11 +12,15 @@ from guardlib.training.losses import Losses, total_loss
 
 
 def forward(
-    model: DualBranchModel, batch: TrainingBatch, config: TrainingConfig, dtype: torch.dtype
+    model: DualBranchModel, batch: TrainingBatch, config: TrainingConfig, dtype: torch.dtype, progress: float = 1.0
 ) -> tuple[DualOutput, Losses]:
-    """Outputs and losses of ``batch`` on the model's device; under autocast where ``dtype`` is not float32."""
+    """Outputs and losses of ``batch`` on the model's device, under autocast where ``dtype`` is not float32.
+
+    Args:
+        progress: of training, 0 to 1; some losses grow with it.
+    """
     device = next(model.parameters()).device
     labels = torch.from_numpy(batch.labels).to(device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         output = model(*to_tensors(batch.inputs, device))
-    return output, total_loss(output, labels, config)
+    return output, total_loss(output, labels, config, progress)

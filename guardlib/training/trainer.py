@@ -33,7 +33,7 @@ from guardlib.training.adversarial import adversarial_losses, check_adversarial
 from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.logs import RunLog
-from guardlib.training.losses import Losses, is_finite
+from guardlib.training.losses import Losses, check_losses, is_finite
 from guardlib.training.operating_points import monitor
 from guardlib.training.processes import Processes
 from guardlib.training.quantization import check_quantization, rounded_activations
@@ -63,6 +63,7 @@ class Progress:
     bad_validations: int = 0
     history: list[dict] = field(default_factory=list)
     steps: list[dict] = field(default_factory=list)
+    scaler: dict = field(default_factory=dict)  # of float16; empty in other precisions
     recent: list[list[float]] = field(default_factory=list)  # losses of each batch since the last validation
     expert_loads: list[list[float]] = field(default_factory=list)  # likewise: share of tokens per expert
 
@@ -81,8 +82,8 @@ def pick_precision(choice: str, device: torch.device) -> torch.dtype:
             else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
         return torch.bfloat16 if native else torch.float32
-    if choice not in ("float32", "bfloat16"):
-        raise ConfigError(f"training.precision is {choice!r}; expected auto, float32 or bfloat16")
+    if choice not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"training.precision is {choice!r}; expected auto, float32, bfloat16 or float16")
     return getattr(torch, choice)
 
 
@@ -153,6 +154,7 @@ class _Run:
         self.profile, self.config, self.guidance = profile, profile.training, guidance
         check_adversarial(self.config)
         check_quantization(self.config)
+        check_losses(self.config)
         self.processes = Processes()
         self.batches_per_step = self.config.accumulate * self.processes.count
         self.device = pick_device()
@@ -174,11 +176,14 @@ class _Run:
         self.last = folder / "checkpoints" / "last.safetensors"
         self.best = folder / "checkpoints" / "best.safetensors"
         self.identity = run_identity(profile, train_frame) | {"vocabulary": reader.tokenizer.fingerprint()}
+        # Small gradients vanish in float16: the loss is scaled up, and a step whose gradients overflow is left out.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.state = Progress()
         torch.manual_seed(profile.seed)
         if self.config.resume and self.last.is_file():
             saved = load_checkpoint(self.last, self.model, self.optimizer, self.identity)
             self.state = Progress(**saved["progress"])
+            self.scaler.load_state_dict(self.state.scaler)
             print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
         self.log = RunLog(folder if self.processes.first else None, self.state.history, self.state.steps)
         self.epoch = self._make_epoch()
@@ -241,30 +246,32 @@ class _Run:
             if self.state.epoch >= self.config.epochs:
                 break
         self.processes.sum_gradients(self.model)
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        if not norm.isfinite():  # one step on it would poison the weights, and the next checkpoint with them
-            self._stop("gradient norm", float(norm), batch)
-        self.optimizer.step()
+        if not norm.isfinite() and not self.scaler.is_enabled():
+            self._stop("gradient norm", float(norm), batch)  # one step on it would poison the weights
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         if self.state.step % _LOG_EVERY == 0:
             self._log_step(factor)
 
     def _backward(self, batch: TrainingBatch) -> Losses:
-        share = self.state.tokens / self.state.total_tokens
+        share = min(self.state.tokens / self.state.total_tokens, 1.0)
         rounds = self.config.quantization_aware_share > 0 and share >= 1 - self.config.quantization_aware_share
         with rounded_activations(self.model) if rounds else contextlib.nullcontext():
-            output, losses = forward(self.model, batch, self.config, self.dtype)
+            output, losses = forward(self.model, batch, self.config, self.dtype, share)
         if self.guidance:
             losses = losses._replace(total=losses.total + self.guidance(batch, output, share))
         if not is_finite(losses):
             self._stop("loss", losses.total.item(), batch)
-        (losses.total / self.batches_per_step).backward()
-        if self.config.adversarial != "none":
+        self.scaler.scale(losses.total / self.batches_per_step).backward()
+        if self.config.adversarial != "none" and share >= self.config.adversarial_start:
             worst = adversarial_losses(self.model, batch, self.config, self.dtype)
             if not is_finite(worst):
                 self._stop("adversarial loss", worst.total.item(), batch)
-            (worst.total * (self.config.adversarial_weight / self.batches_per_step)).backward()
+            self.scaler.scale(worst.total * (self.config.adversarial_weight / self.batches_per_step)).backward()
         self.state.expert_loads.append(output.expert_load.detach().mean(0).tolist())
         return losses
 
@@ -346,6 +353,7 @@ class _Run:
         if not self.processes.first:
             return
         self._elapsed()
+        self.state.scaler = self.scaler.state_dict()
         self.state.recent = [[float(part) for part in losses] for losses in self.recent]
         state = {"identity": self.identity, "progress": dataclasses.asdict(self.state)}
         save_checkpoint(self.last, self.model, self.optimizer, state)

@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from guardlib.config import TrainingConfig
+from guardlib.config import ConfigError, TrainingConfig
 from guardlib.model.dual_branch import DualOutput
-from guardlib.training.losses import Losses, deferral_target, focal_loss, is_finite, router_loss, total_loss
+from guardlib.training.losses import (
+    Losses,
+    check_losses,
+    deferral_target,
+    focal_loss,
+    is_finite,
+    router_loss,
+    router_weight,
+    total_loss,
+)
 
 
 def logits_of(*probabilities: list[float]) -> torch.Tensor:
@@ -96,3 +105,11 @@ def test_a_weight_of_zero_turns_a_part_off(part, weight):
 @pytest.mark.parametrize(("value", "finite"), [(1.0, True), (math.nan, False), (math.inf, False)])
 def test_is_finite(value, finite):
     assert is_finite(Losses(torch.tensor(value), *[torch.tensor(0.0)] * 4)) == finite
+
+
+def test_router_weight_rises_over_its_warm_up():
+    config = TrainingConfig(router_loss_weight=0.5, router_warmup_share=0.4)
+    assert [router_weight(progress, config) for progress in (0.0, 0.1, 0.4, 1.0)] == pytest.approx([0, 0.125, 0.5, 0.5])
+    assert router_weight(0.0, TrainingConfig(router_loss_weight=0.5)) == 0.5  # no warm-up
+    with pytest.raises(ConfigError, match=r"router_warmup_share is 1\.5; expected 0 \(none\) to 1"):
+        check_losses(TrainingConfig(router_warmup_share=1.5))

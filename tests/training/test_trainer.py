@@ -167,9 +167,18 @@ def test_training_and_evaluation_read_windows_of_the_same_length(tmp_path, monke
     assert longest == {True: TINY.max_length, False: TINY.max_length}
 
 
-def test_bfloat16_runs_and_learns(tmp_path):
-    _, history = run(tmp_path, make_profile(epochs=4, precision="bfloat16"))
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("adversarial", ["none", "fgsm"])
+def test_half_precision_runs_and_learns(tmp_path, precision, adversarial):
+    _, history = run(tmp_path, make_profile(epochs=4, precision=precision, adversarial=adversarial))
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_float16_leaves_out_a_step_that_overflows_and_goes_on(tmp_path):
+    """The scale starts at 65,536, far too high for a loss of this size: it is halved until the gradients fit."""
+    model, history = run(tmp_path, make_profile(epochs=2, precision="float16"))
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert history["train_loss"].notna().all()
 
 
 # ------------------------------------------------------------------------------------------------------ regression
@@ -388,8 +397,9 @@ def test_precision():
     cpu = torch.device("cpu")
     assert pick_precision("float32", cpu) == torch.float32
     assert pick_precision("bfloat16", cpu) == torch.bfloat16
+    assert pick_precision("float16", cpu) == torch.float16
     assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
-    with pytest.raises(ConfigError, match=r"training\.precision is 'float8'; expected auto, float32 or bfloat16"):
+    with pytest.raises(ConfigError, match=r"training\.precision is 'float8'; expected auto, float32, bfloat16 or float16"):
         pick_precision("float8", cpu)
 
 
