@@ -206,10 +206,11 @@ def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         sentences = benign[benign["source"] == "corpus_hard_negatives"]
         fillers = benign[benign["source"].isin(_FILLER_SOURCES)]
         wanted = round(settings.hard_negatives * share)
-        varied = hard_negatives.generate(wanted, rng_for(profile.seed, "hard_negatives", split), sentences, fillers)
+        rng = rng_for(profile.seed, "hard_negatives", split)
+        varied = hard_negatives.generate(wanted, rng, sentences, fillers, split)
         per_attack = round(settings.generated_per_attack * share)
         frames += [
-            varied.assign(split=split),
+            varied,
             generated.obfuscated(pool, varied, per_attack, profile.seed, split),
             generated.indirect(pool, _instructions(pool), per_attack * _INDIRECT_SHARE, profile.seed, split),
             generated.wrapped(pool, per_attack * _WRAPPED_SHARE, profile.seed, split),
