@@ -2,9 +2,10 @@
 
 import pytest
 
-from guardlib.data import generated, hard_negatives
+from guardlib.data import hard_negatives, indirect
 from guardlib.data.attacks import wrapper_words
 from guardlib.data.injections import CLAUSES
+from guardlib.data.notes import NOTES
 from guardlib.data.splits import SPLITS
 from guardlib.data.wordings import of_split
 
@@ -12,14 +13,15 @@ LISTS = {
     **{f"clauses {lang}": clauses for lang, clauses in CLAUSES.items()},
     **{f"code {rule}": codes for rule, codes in wrapper_words.CODES.items()},
     **{f"prose {rule}": prose for rule, prose in wrapper_words.PROSE.items()},
+    **{f"notes {kind}": notes for kind, notes in NOTES.items()},
     "code layouts": wrapper_words.CODE_LAYOUTS,
     "text layouts": wrapper_words.TEXT_LAYOUTS,
     "split layouts": wrapper_words.SPLIT_LAYOUTS,
     "tasks": wrapper_words.TASKS,
     "openings": wrapper_words.OPENINGS,
     "closings": wrapper_words.CLOSINGS,
-    "tasks before a document": generated.TASKS_BEFORE,
-    "tasks after a document": generated.TASKS_AFTER,
+    "tasks before a document": indirect.TASKS_BEFORE,
+    "tasks after a document": indirect.TASKS_AFTER,
     "openings of hard negatives": hard_negatives.OPENINGS,
     "closings of hard negatives": hard_negatives.CLOSINGS,
     "frames of hard negatives": hard_negatives.FRAMES,
