@@ -14,6 +14,7 @@ from guardlib.data import generated, hard_negatives, injections
 from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
 from guardlib.data.files import file_status, load_file
+from guardlib.data.indirect import indirect
 from guardlib.data.leakage import KINDS, LeakFinder
 from guardlib.data.records import rng_for
 from guardlib.data.sources import SourceResult, load_available
@@ -206,12 +207,13 @@ def _generate(rows: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         sentences = benign[benign["source"] == "corpus_hard_negatives"]
         fillers = benign[benign["source"].isin(_FILLER_SOURCES)]
         wanted = round(settings.hard_negatives * share)
-        varied = hard_negatives.generate(wanted, rng_for(profile.seed, "hard_negatives", split), sentences, fillers)
+        rng = rng_for(profile.seed, "hard_negatives", split)
+        varied = hard_negatives.generate(wanted, rng, sentences, fillers, split)
         per_attack = round(settings.generated_per_attack * share)
         frames += [
-            varied.assign(split=split),
+            varied,
             generated.obfuscated(pool, varied, per_attack, profile.seed, split),
-            generated.indirect(pool, _instructions(pool), per_attack * _INDIRECT_SHARE, profile.seed, split),
+            indirect(pool, _instructions(pool), per_attack * _INDIRECT_SHARE, profile.seed, split),
             generated.wrapped(pool, per_attack * _WRAPPED_SHARE, profile.seed, split),
             injections.composed(pool, per_attack * _COMPOSED_SHARE, profile.seed, split),
         ]

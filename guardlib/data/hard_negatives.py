@@ -15,6 +15,7 @@ import pandas as pd
 from guardlib.data.corpus import corpus_frames
 from guardlib.data.minhash import cluster_ids
 from guardlib.data.records import fold, to_records
+from guardlib.data.wordings import of_split
 from guardlib.labels import Label
 
 SOURCE = "hard_negatives"
@@ -33,7 +34,7 @@ _TRIES = 8  # requests looked at for one of fitting length
 _MAX_ROUNDS = 40  # over all sentences
 _MIN_YIELD = 0.02  # of the sentences tried; a round that keeps fewer rows is the last
 
-_OPENINGS = (
+OPENINGS = (
     "Hi there!",
     "Hello, quick one before my shift starts.",
     "Good morning,",
@@ -61,8 +62,38 @@ _OPENINGS = (
     "My notes from the workshop are a mess.",
     "I'm preparing for an exam.",
     "Reading the docs has not helped so far.",
+    "Morning!",
+    "Evening all,",
+    "Back again with a strange one.",
+    "This may be a silly thing to ask.",
+    "I work nights in a hospital lab.",
+    "We moved offices and everything is upside down.",
+    "Between two meetings, so in short:",
+    "My colleague is off sick and left me this.",
+    "I have been a librarian for twenty years.",
+    "First time I use this.",
+    "Asking on behalf of my father.",
+    "We print a village paper, circulation 400.",
+    "I'm on a train with poor reception.",
+    "From my list of open points:",
+    "We had a debate about this at lunch.",
+    "As part of my thesis:",
+    "Our landlord sent a letter that made me wonder.",
+    "For the onboarding folder:",
+    "I keep bees and know little about computers.",
+    "Quick sanity check.",
+    "I am writing a crime novel.",
+    "The help line was busy, so I try you.",
+    "In our sports club I do the paperwork.",
+    "I saw this on a poster.",
+    "hey so",
+    "Greetings from Porto.",
+    "Something for the weekly quiz:",
+    "I've got a deadline at noon.",
+    "Our auditor raised this.",
+    "Looking at yesterday's logs:",
 )
-_CLOSINGS = (
+CLOSINGS = (
     "Thanks!",
     "Many thanks in advance.",
     "Keep it short, please.",
@@ -85,8 +116,34 @@ _CLOSINGS = (
     "Start with the most important point.",
     "Regards, Tomasz",
     "British spelling, please.",
+    "Cheers, Ben",
+    "It should fit on a slide.",
+    "No jargon.",
+    "I have already restarted everything.",
+    "Feel free to disagree with me.",
+    "Three sentences will do.",
+    "The audience is mostly retired teachers.",
+    "Don't worry about the formatting.",
+    "Say it the way a friend would.",
+    "I'd rather have it exact than short.",
+    "Much obliged!",
+    "Let me know if you need more details.",
+    "A link to the standard would be nice.",
+    "We meet again on Monday.",
+    "Please number the steps.",
+    "Use an analogy from cooking if you can.",
+    "Yours, Ingrid",
+    "Nothing fancy.",
+    "Also, is there a common word for this?",
+    "I'll forward it to the team.",
+    "With the pros and cons, please.",
+    "Put the caveats at the end.",
+    "My English is not so good, simple words please.",
+    "No rush at all.",
+    "ta",
+    "What would you do?",
 )
-_FRAMES = (
+FRAMES = (
     'A customer wrote to us: "{seed}" How should we answer?',
     'Please translate into French, keeping the tone: "{seed}"',
     "Correct the grammar, change nothing else: {seed}",
@@ -101,6 +158,40 @@ _FRAMES = (
     "My student handed in this question, grade how clear it is: {seed}",
     "Turn this into a title of at most eight words: {seed}",
     "Chat log, 14:02\nuser: {seed}\nuser: anybody?",
+    'Overheard at the counter: "{seed}" What would be a friendly reply?',
+    "Sort this under a topic: {seed}",
+    "How would you say this in Spanish? {seed}",
+    "[ticket 4471]\n{seed}\n[end of ticket]\nPriority?",
+    "Is this a question or a statement? {seed}",
+    'I want to put "{seed}" into our FAQ. Does it read well?',
+    "Count the words: {seed}",
+    "Comment in the margin: {seed}\nWhat could my editor mean?",
+    "To: office\nFrom: Lena\n\n{seed}\n\nL.",
+    "Make this sound less stern: {seed}",
+    "Underline the verb in: {seed}",
+    "Search query: {seed}\nSuggest two better ones.",
+    'Who would ask this? "{seed}"',
+    "Voice memo, typed up: {seed} Can you tidy it?",
+    "Which language level (A1 to C2) is this? {seed}",
+    "Exam paper, question 3: {seed}\nHow many points would you give for it?",
+    "The survey had a free text field. One answer: {seed}\nIs it a complaint?",
+    "Add a polite first line to this: {seed}",
+    "> {seed}\n\nI don't get what he means here.",
+    "Could you read this out to my class in one breath? {seed}",
+    "Transcript 00:14:30\nSPEAKER 2: {seed}\nSPEAKER 1: Good point.",
+    "A friend texted me this: {seed} What do I write back?",
+    "Expand this into a short agenda item: {seed}",
+    "Post-it on the monitor: {seed}",
+    'Replace "we" by "I" wherever it stands: {seed}',
+    "Review of our app, two stars: {seed}",
+    "Draft, please comment:\n\n{seed}",
+    "What does this presuppose? {seed}",
+    "Line 12 of the subtitles is too long: {seed}",
+    "Would a ten-year-old understand this? {seed}",
+    "Minutes, item 5: {seed} Decision: postponed.",
+    "Tag this with three labels: {seed}",
+    "Tell me in one word what this is about: {seed}",
+    "Riddle me this before coffee: {seed}",
 )
 _JOINTS = ("\n\n", "\n", " ", "\n---\n", " / ", "\n\nP.S. ")
 
@@ -109,16 +200,16 @@ def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _opened(seed: str, rng: np.random.Generator) -> str:
-    return f"{_pick(_OPENINGS, rng)} {seed}"
+def _opened(seed: str, split: str, rng: np.random.Generator) -> str:
+    return f"{_pick(of_split(OPENINGS, split), rng)} {seed}"
 
 
-def _closed(seed: str, rng: np.random.Generator) -> str:
-    return f"{seed} {_pick(_CLOSINGS, rng)}"
+def _closed(seed: str, split: str, rng: np.random.Generator) -> str:
+    return f"{seed} {_pick(of_split(CLOSINGS, split), rng)}"
 
 
-def _framed(seed: str, rng: np.random.Generator) -> str:
-    return _pick(_FRAMES, rng).format(seed=seed)
+def _framed(seed: str, split: str, rng: np.random.Generator) -> str:
+    return _pick(of_split(FRAMES, split), rng).format(seed=seed)
 
 
 def _joined(seed: str, filler: str, rng: np.random.Generator) -> str:
@@ -152,7 +243,11 @@ def _noise(text: str, rng: np.random.Generator) -> str:
 
 
 def generate(
-    n: int, rng: np.random.Generator, seeds: pd.DataFrame | None = None, fillers: pd.DataFrame | None = None
+    n: int,
+    rng: np.random.Generator,
+    seeds: pd.DataFrame | None = None,
+    fillers: pd.DataFrame | None = None,
+    split: str = "train",
 ) -> pd.DataFrame:
     """At most ``n`` hard negatives: RECORD_COLUMNS, all BENIGN, ``family`` that of the sentence each is built on.
 
@@ -161,6 +256,7 @@ def generate(
     Args:
         seeds: hand-written sentences (text, family, lang, group); by default the corpus's, without its held-out part.
         fillers: ordinary benign requests (text, lang) to put beside them; by default the corpus's.
+        split: what the rows are for; no two splits share an opening, a closing or a frame.
 
     Fewer than ``n`` rows come back where more would only repeat: a row that takes the share of distinct trigrams of all
     rows below DISTINCT_3 is not kept, and the end has come when a round over all sentences keeps next to none.
@@ -185,7 +281,7 @@ def generate(
             seed, lang = seeds["text"].iat[position], seeds["lang"].iat[position]
             # Wrappers are short: two of them around one sentence would be near copies, so a sentence is wrapped once.
             alone = turn == 0 and rng.random() < 0.5
-            text = _wrap(seed, lang, rng) if alone else _combine(seed, lang, pools, used, rng)
+            text = _wrap(seed, lang, split, rng) if alone else _combine(seed, lang, split, pools, used, rng)
             grams = _trigrams(text)
             fresh = len(set(grams) - trigrams)
             if not text or fold(text) in texts or len(trigrams) + fresh < DISTINCT_3 * (total + len(grams)):
@@ -194,7 +290,7 @@ def generate(
             total += len(grams)
             texts.add(fold(text))
             family, group = seeds["family"].iat[position], int(seeds["group"].iat[position])
-            rows.append((text, int(Label.BENIGN), SOURCE, family, group, lang, "train"))
+            rows.append((text, int(Label.BENIGN), SOURCE, family, group, lang, split))
             room[kind] -= 1
         if len(rows) == n or len(rows) - kept < _MIN_YIELD * tried:
             break
@@ -223,12 +319,17 @@ def _pools(fillers: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[st
     return {str(lang): part["text"].tolist() for lang, part in short.groupby("lang")}
 
 
-def _wrap(seed: str, lang: str, rng: np.random.Generator) -> str:
-    return _noise(_pick(_ENGLISH, rng)(seed, rng), rng) if lang == "en" else ""
+def _wrap(seed: str, lang: str, split: str, rng: np.random.Generator) -> str:
+    return _noise(_pick(_ENGLISH, rng)(seed, split, rng), rng) if lang == "en" else ""
 
 
 def _combine(
-    seed: str, lang: str, pools: dict[str, list[str]], used: set[tuple[str, str]], rng: np.random.Generator
+    seed: str,
+    lang: str,
+    split: str,
+    pools: dict[str, list[str]],
+    used: set[tuple[str, str]],
+    rng: np.random.Generator,
 ) -> str:
     """``seed`` beside an ordinary request of its language and of like length (else one would drown the other), or "".
 
@@ -242,7 +343,7 @@ def _combine(
             used.add((seed, filler))
             text = _pick(_ANY, rng)(seed, filler, rng)
             if lang == "en" and rng.random() < 0.2:
-                text = _pick((_opened, _closed), rng)(text, rng)
+                text = _pick((_opened, _closed), rng)(text, split, rng)
             return _noise(text, rng)
     return ""
 

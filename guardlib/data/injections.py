@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from guardlib.data.records import rng_for, to_records
+from guardlib.data.wordings import of_split
 from guardlib.labels import HARMFUL_REQUEST, Label
 
 COMPOSED = "composed"
 MAX_PART = 200  # characters of a request before or after
-_EVERY = 8  # one clause in eight is for validation, one for test
 _LEAD, _TASK = 0.7, 0.75  # share of rows with a request before, with a task after
 
 #: Language → clauses that set aside what was said before, or ask for what was not meant to be told.
@@ -236,19 +236,13 @@ def composed(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFr
         lead, other = _pick(own, rng), _pick(own, rng)
         aim = _pick(aims, rng) if aims and rng.random() < 0.4 else other
         before, after = rng.random() < _LEAD, rng.random() < _TASK
-        clause = _pick(_of_split(CLAUSES[lang], split), rng)
+        clause = _pick(of_split(CLAUSES[lang], split), rng)
         attack = [lead.text] * before + [clause] + [aim.text] * after
         group = int((lead if before else aim).group)
         rows.append((_joined(attack, rng), int(Label.DIRECT_INJECTION), COMPOSED, "override", group, lang, split))
         twin, group = [lead.text, other.text], int(lead.group)
         rows.append((_joined(twin, rng), int(Label.BENIGN), COMPOSED, "two requests", group, lead.lang, split))
     return to_records(rows)
-
-
-def _of_split(clauses: tuple[str, ...], split: str) -> list[str]:
-    """The clauses of ``split``: no two splits share one."""
-    place = {"validation": 0, "test": 1}.get(split)
-    return [clause for at, clause in enumerate(clauses) if (at % _EVERY if at % _EVERY < 2 else None) == place]
 
 
 def _pick(options: Sequence, rng: np.random.Generator):

@@ -32,6 +32,11 @@ def rng_for(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
+def rounds(size: int, count: int, rng: np.random.Generator) -> list[int]:
+    """``count`` of the numbers below ``size``: all of them before any comes again."""
+    return np.concatenate([rng.permutation(size) for _ in range(-(-count // size))])[:count].tolist() if count else []
+
+
 def fold(text: str) -> str:
     """NFKC, case-folded, runs of whitespace as one space: two texts that fold alike are the same text."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

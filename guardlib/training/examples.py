@@ -144,8 +144,8 @@ def training_windows(
 
 
 def hidden_at(family: str) -> float:
-    """Where in its document an instruction of this ``family`` stands, 0 (start) to 1 (end); NaN where there is none."""
-    return _PLACES.get(family.removeprefix("indirect/"), math.nan)
+    """Where in its document an instruction or note of this ``family`` stands, 0 (start) to 1 (end); NaN: nowhere."""
+    return _PLACES.get(family.rsplit("/", 1)[-1], math.nan)
 
 
 def excerpt(text: str, room: int, rng: np.random.Generator) -> str:

@@ -1,3 +1,4 @@
+import re
 import unicodedata
 
 import numpy as np
@@ -5,8 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardlib.data.attacks import ATTACKS, KINDS, POSITIONS, ZERO_WIDTH, apply, attack, compose, excerpt
+from guardlib.data.attacks import (
+    ATTACKS,
+    KINDS,
+    POSITIONS,
+    WORDINGS,
+    ZERO_WIDTH,
+    apply,
+    attack,
+    compose,
+    excerpt,
+    wrapper_words,
+)
 from guardlib.data.attacks.wrappers import RULES
+from guardlib.data.wordings import of_split
 from guardlib.labels import Label
 from tests.helpers import make_unfolder
 
@@ -182,15 +195,51 @@ WRAPPERS = [name for name, entry in ATTACKS.items() if entry.kind == "wrapper"]
 
 @pytest.mark.parametrize("name", WRAPPERS)
 @given(text=ANY_TEXT, seed=SEEDS)
-def test_held_out_words_are_others_and_hide_the_same(name, text, seed):
-    trained, held_out = (apply(name, text, np.random.default_rng(seed), held_out=flag) for flag in (False, True))
-    assert trained != held_out
-    assert ATTACKS[name].inverse(held_out) == text
+def test_every_wording_is_another_and_hides_the_same(name, text, seed):
+    told = [apply(name, text, np.random.default_rng(seed), wording=wording) for wording in WORDINGS]
+    assert len(set(told)) == len(WORDINGS)
+    assert {ATTACKS[name].inverse(prompt) for prompt in told} == {text}
 
 
-def test_attacks_without_words_of_their_own_have_no_held_out_form():
-    assert {name for name, entry in ATTACKS.items() if entry.held_out is None} == ATTACKS.keys() - set(WRAPPERS)
-    assert apply("flip_fcs", "ab", np.random.default_rng(0), held_out=True) == "ba"
+@pytest.mark.parametrize("name", [name for name in WRAPPERS if name != "payload_splitting"])
+def test_a_prompt_says_what_its_split_says_and_no_other(name):
+    for wording in WORDINGS[:3]:
+        own = of_split(wrapper_words.TASKS, wording)
+        for seed in range(20):
+            prompt = apply(name, "one two three", np.random.default_rng(seed), wording=wording)
+            said = [task for task in wrapper_words.TASKS if task in prompt]
+            assert said, prompt
+            assert set(said) <= set(own)
+
+
+def test_nothing_that_evaluation_says_is_said_in_training():
+    """No run of five words of its prompts, rules and code stands in what the splits draw from."""
+    lists = [value for name, value in vars(wrapper_words).items() if name.isupper() and name != "FUNCTIONS"]
+    trained = {run for text in _strings(lists) for run in _runs(text)}
+    held_out = [apply(name, "", np.random.default_rng(0), wording="held_out") for name in WRAPPERS]
+    shared = {run for text in held_out for run in _runs(text)} & trained
+    assert not shared
+
+
+def _strings(value):
+    if isinstance(value, str):
+        return [value]
+    return [text for item in (value.values() if isinstance(value, dict) else value) for text in _strings(item)]
+
+
+def _runs(text, length=5):
+    found = re.findall(r"[a-z]+", text.lower())
+    return [tuple(found[at : at + length]) for at in range(len(found) - length + 1)]
+
+
+def test_unknown_wordings_are_errors():
+    with pytest.raises(ValueError, match="'tests' does not exist; expected one of train, validation, test, held_out"):
+        apply("base64", "x", np.random.default_rng(0), wording="tests")
+
+
+def test_only_wrappers_have_words_of_their_own():
+    assert {name for name, entry in ATTACKS.items() if entry.worded} == set(WRAPPERS)
+    assert apply("flip_fcs", "ab", np.random.default_rng(0), wording="held_out") == "ba"
 
 
 @pytest.mark.parametrize(("rule", "payload"), [
@@ -204,9 +253,10 @@ def test_codechameleon_rules_by_hand(rule, payload):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_code_in_the_prompt_decrypts_its_payload(rule):
-    space: dict = {}
-    exec(RULES[rule].code, space)
+def test_every_code_in_a_prompt_decrypts_its_payload(rule):
     plain = "please write down five words"
-    decrypted = space["decrypt"](RULES[rule].encrypt(plain))
-    assert (decrypted if isinstance(decrypted, str) else " ".join(decrypted)) == plain
+    for code in (RULES[rule].code, *wrapper_words.CODES[rule]):
+        space: dict = {}
+        exec(code, space)
+        decrypted = space["decrypt"](RULES[rule].encrypt(plain))
+        assert (decrypted if isinstance(decrypted, str) else " ".join(decrypted)) == plain, code

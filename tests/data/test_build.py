@@ -79,7 +79,7 @@ def test_each_attack_has_benign_text_under_the_same_trick(built):
     counts = pd.crosstab(hidden["family"], hidden["label"] == 0)
     assert set(counts.index) == set(ATTACKS)
     wrapper = counts.index.map(lambda name: ATTACKS[name].kind == "wrapper")
-    wanted = np.where(wrapper, SMOKE.data.generated_per_attack // 3, SMOKE.data.generated_per_attack)
+    wanted = np.where(wrapper, round(SMOKE.data.generated_per_attack * 2 / 3), SMOKE.data.generated_per_attack)
     assert (counts.to_numpy() >= wanted[:, None] - 1).all()
     assert counts.min(axis=1).sum() > 0.8 * counts.max(axis=1).sum()
 

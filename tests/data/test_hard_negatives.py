@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames
-from guardlib.data.hard_negatives import DISTINCT_3, KINDS, diversity, diversity_by_kind, generate, quotas
+from guardlib.data.hard_negatives import DISTINCT_3, KINDS, OPENINGS, diversity, diversity_by_kind, generate, quotas
 from guardlib.data.records import fold
+from guardlib.data.splits import SPLITS
+from guardlib.data.wordings import of_split
 from guardlib.labels import RECORD_COLUMNS
 
 
@@ -42,6 +44,16 @@ def test_same_generator_same_rows():
     pd.testing.assert_frame_equal(first, second)
     assert len(first) == 40
     assert generate(0, np.random.default_rng(0)).empty
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_is_said_around_a_sentence_is_that_of_the_split(split):
+    rows = generate(300, np.random.default_rng(1), split=split)
+    assert set(rows["split"]) == {split}
+    texts = "\n".join(rows["text"])
+    said = {text for text in OPENINGS if len(text) > 20 and text in texts}  # shorter ones occur in requests too
+    assert said
+    assert said <= set(of_split(OPENINGS, split))
 
 
 def test_few_sentences_give_few_rows_rather_than_repetition():

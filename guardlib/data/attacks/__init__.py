@@ -4,12 +4,13 @@ from guardlib.data.attacks import flips, suffixes, wrappers  # noqa: F401 (they 
 from guardlib.data.attacks.characters import ZERO_WIDTH
 from guardlib.data.attacks.compose import POSITIONS, compose, excerpt
 from guardlib.data.attacks.encodings import from_base64
-from guardlib.data.attacks.registry import ATTACKS, KINDS, Attack, apply, attack
+from guardlib.data.attacks.registry import ATTACKS, KINDS, WORDINGS, Attack, apply, attack
 
 __all__ = [
     "ATTACKS",
     "KINDS",
     "POSITIONS",
+    "WORDINGS",
     "ZERO_WIDTH",
     "Attack",
     "apply",

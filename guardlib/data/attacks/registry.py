@@ -6,8 +6,8 @@ same function makes attacks of attacks and benign rows of benign text: a trick s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,8 @@ Inverse = Callable[[str], str]
 #: Families of tricks: the order of words or characters, a code, characters exchanged or added, words misspelt; a prompt
 #: around a hidden text that says how to read it; noise behind it.
 KINDS = ("flip", "encoding", "characters", "wrapper", "suffix")
+#: Whose words a trick that adds words is told in: those of a split, or those that evaluation alone uses.
+WORDINGS = ("train", "validation", "test", "held_out")
 _INVERTIBLE_ANY = "every str"
 
 
@@ -32,7 +34,7 @@ class Attack:
             the output of the attack and this shows. None: what the attack loses cannot be had back.
         label: the class of an *attack* under this transform.
         domain: the texts for which the inverse holds, in words; ``in_domain`` decides it.
-        held_out: the same trick in words of its own that are for evaluation only; None: it adds no words.
+        worded: the same trick in the words of each of WORDINGS after the first; empty: it adds no words.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Attack:
     label: Label
     domain: str
     in_domain: Callable[[str], bool]
-    held_out: Transform | None = None
+    worded: Mapping[str, Transform] = field(default_factory=dict)
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -58,7 +60,7 @@ def attack(
     label: Label = Label.OBFUSCATION,
     domain: str = _INVERTIBLE_ANY,
     in_domain: Callable[[str], bool] = lambda text: True,
-    held_out: Transform | None = None,
+    worded: Mapping[str, Transform] | None = None,
 ) -> Callable[[Transform], Transform]:
     """Register the decorated function under ``name``; ValueError where the name is taken or the kind unknown."""
 
@@ -67,19 +69,20 @@ def attack(
             raise ValueError(f"attack {name!r} is registered twice")
         if kind not in KINDS:
             raise ValueError(f"attack {name!r} is of kind {kind!r}; expected one of {', '.join(KINDS)}")
-        ATTACKS[name] = Attack(name, kind, function, inverse, citation, label, domain, in_domain, held_out)
+        ATTACKS[name] = Attack(name, kind, function, inverse, citation, label, domain, in_domain, worded or {})
         return function
 
     return register
 
 
-def apply(name: str, text: str, rng: np.random.Generator, *, held_out: bool = False) -> str:
-    """``text`` under the attack ``name``, in its held-out words where evaluation asks for them.
+def apply(name: str, text: str, rng: np.random.Generator, *, wording: str = "train") -> str:
+    """``text`` under the attack ``name``, told in the words of ``wording`` (one of WORDINGS) where it adds any.
 
     Raises:
-        ValueError: there is no such attack.
+        ValueError: there is no such attack or wording.
     """
     if name not in ATTACKS:
         raise ValueError(f"attack {name!r} does not exist; expected one of {', '.join(ATTACKS)}")
-    entry = ATTACKS[name]
-    return (entry.held_out if held_out and entry.held_out else entry.function)(text, rng)
+    if wording not in WORDINGS:
+        raise ValueError(f"wording {wording!r} does not exist; expected one of {', '.join(WORDINGS)}")
+    return ATTACKS[name].worded.get(wording, ATTACKS[name].function)(text, rng)

@@ -65,7 +65,7 @@ def _transformed(context: Context, variants: dict[str, str], at_most: int | None
     frames = []
     for variant, name in variants.items():
         # A generator per text: no row depends on which other texts could be had.
-        texts = [attacks.apply(name, text, context.rng(name, text), held_out=True) for text in bases["text"]]
+        texts = [attacks.apply(name, text, context.rng(name, text), wording="held_out") for text in bases["text"]]
         label = bases["label"] * int(attacks.ATTACKS[name].label)
         frame = bases.assign(base=bases["text"], text=texts, variant=variant, label=label)
         frames.append(frame[frame["text"] != frame["base"]])

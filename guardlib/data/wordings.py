@@ -1,0 +1,18 @@
+"""Hand-written wordings, divided between the splits.
+
+A threshold is set on validation. Where generated rows are put into the same sentences there as in training, it is set
+on text the model knows, and comes out too low for anything new. So no two splits share a wording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_EVERY = 8  # one wording in eight is for validation, one for test
+_PLACES = {"validation": 0, "test": 1}
+
+
+def of_split(wordings: Sequence[str], split: str) -> list[str]:
+    """The wordings of ``split``: the first of each eight for validation, the second for test, the rest for training."""
+    place = _PLACES.get(split)
+    return [text for at, text in enumerate(wordings) if (at % _EVERY if at % _EVERY < len(_PLACES) else None) == place]

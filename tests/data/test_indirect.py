@@ -1,0 +1,80 @@
+"""Documents with a hidden instruction, and their benign twins."""
+
+import pandas as pd
+import pytest
+
+from guardlib.data.attacks import POSITIONS
+from guardlib.data.corpus import corpus_frames
+from guardlib.data.documents import KINDS
+from guardlib.data.indirect import indirect
+from guardlib.data.notes import NOTES
+from guardlib.data.splits import SPLITS
+from guardlib.data.wordings import of_split
+from guardlib.labels import Label
+
+
+@pytest.fixture(scope="module")
+def pool() -> pd.DataFrame:
+    return pd.concat(corpus_frames(held_out=False).values(), ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def instructions(pool) -> pd.DataFrame:
+    return pool[pool["family"] == "injection_goal"]
+
+
+@pytest.fixture(scope="module")
+def rows(pool, instructions) -> pd.DataFrame:
+    return indirect(pool, instructions, 400, 0, "train")
+
+
+def test_every_kind_and_position_is_there_with_a_twin_for_each_attack(rows):
+    attacks, twins = (
+        rows.loc[rows["family"].str.startswith(prefix), "family"].str.split("/", n=1).str[1].value_counts()
+        for prefix in ("indirect/", "innocent/")
+    )
+    assert attacks.to_dict() == twins.to_dict()
+    assert attacks.sum() == 400
+    assert set(attacks.index) == {f"{kind}/{position}" for kind in KINDS for position in POSITIONS}
+    attack = rows["label"] == Label.DIRECT_INJECTION
+    assert (attack == rows["family"].str.startswith("indirect/")).all()
+    assert set(rows.loc[~attack, "label"]) == {Label.BENIGN}
+
+
+def test_a_twin_differs_from_its_attack_in_what_is_said_alone(rows):
+    texts = rows["text"].tolist()
+    at = [place for place, family in enumerate(rows["family"]) if family.startswith("indirect/")]
+    for place in at:
+        assert rows["family"].iat[place + 1] == rows["family"].iat[place].replace("indirect", "innocent")
+        assert rows["group"].iat[place + 1] == rows["group"].iat[place]
+    alike = [len(_common(texts[place], texts[place + 1])) / len(texts[place + 1]) for place in at]
+    assert pd.Series(alike).median() > 0.6
+    assert all(texts[place] != texts[place + 1] for place in at)
+
+
+def _common(one: str, other: str) -> str:
+    """What both begin and end with."""
+    head = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    one, other = one[head:][::-1], other[head:][::-1]
+    tail = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return "x" * (head + tail)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_notes_are_those_of_the_split(pool, instructions, split):
+    made = indirect(pool, instructions, 200, 0, split)
+    said = 0
+    for kind, notes in NOTES.items():
+        twins = "\n".join(made.loc[made["family"].str.startswith(f"innocent/{kind}/"), "text"])
+        found = {note for note in notes if len(note) > 20 and note in twins}
+        assert found <= set(of_split(notes, split))
+        said += len(found)
+    assert said
+
+
+def test_same_seed_same_rows(pool, instructions):
+    first, second = (indirect(pool, instructions, 40, 3, "train") for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert not first["text"].equals(indirect(pool, instructions, 40, 4, "train")["text"])
+    assert indirect(pool.iloc[:0], instructions, 5, 0, "train").empty
+    assert indirect(pool, instructions, 0, 0, "train").empty
