@@ -2,11 +2,14 @@
 
 Every sentence starts from one written by hand (``corpus/hard_negatives.jsonl``); the grammar here varies it: who asks,
 in what register, around what other request, in what kind of message. It does not make sentences from word lists, and
-it stops before its output repeats itself (DISTINCT_3).
+it stops before its output repeats itself (DISTINCT_3). What keeps it going is other text: of a long document every
+passage is new words.
 """
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +33,9 @@ KINDS = {
 DISTINCT_3 = 0.5
 _NEAR = 0.8
 _MAX_FILLER = 240  # characters
+_MIN_PASSAGE = 40  # characters
+_PASSAGES = 8  # of a long filler, so that long texts do not drown the short ones
+_BREAK = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _TRIES = 8  # requests looked at for one of fitting length
 _MAX_ROUNDS = 40  # over all sentences
 _MIN_YIELD = 0.02  # of the sentences tried; a round that keeps fewer rows is the last
@@ -255,7 +261,7 @@ def generate(
 
     Args:
         seeds: hand-written sentences (text, family, lang, group); by default the corpus's, without its held-out part.
-        fillers: ordinary benign requests (text, lang) to put beside them; by default the corpus's.
+        fillers: ordinary benign texts (text, lang) to put beside them, of long ones a passage; by default the corpus's.
         split: what the rows are for; no two splits share an opening, a closing or a frame.
 
     Fewer than ``n`` rows come back where more would only repeat: a row that takes the share of distinct trigrams of all
@@ -312,11 +318,23 @@ def quotas(families: pd.Series, n: int) -> tuple[list[str], dict[str, int]]:
     return kinds, dict(zip(there, np.diff(ends, prepend=0).tolist(), strict=True))
 
 
-def _pools(fillers: pd.DataFrame, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Shuffled short fillers by language; each is taken from the end and put back at the front."""
-    short = fillers[fillers["text"].str.len() <= _MAX_FILLER]
-    short = short.iloc[rng.permutation(len(short))]
-    return {str(lang): part["text"].tolist() for lang, part in short.groupby("lang")}
+def _pools(fillers: pd.DataFrame, rng: np.random.Generator) -> dict[str, deque[str]]:
+    """Shuffled short fillers, and passages of longer ones, by language; each is taken from the end."""
+    pools: dict[str, list[str]] = {}
+    for text, lang in zip(fillers["text"], fillers["lang"], strict=True):
+        pools.setdefault(str(lang), []).extend([text] if len(text) <= _MAX_FILLER else passages(text)[:_PASSAGES])
+    return {lang: deque(pool[at] for at in rng.permutation(len(pool))) for lang, pool in pools.items()}
+
+
+def passages(text: str) -> list[str]:
+    """Whole sentences of ``text`` that follow each other, _MIN_PASSAGE to _MAX_FILLER characters together."""
+    found = [""]
+    for sentence in _BREAK.split(text):
+        if len(found[-1]) + len(sentence) < _MAX_FILLER:
+            found[-1] = f"{found[-1]} {sentence}".strip()
+        else:
+            found.append(sentence if len(sentence) <= _MAX_FILLER else "")
+    return [passage for passage in found if len(passage) >= _MIN_PASSAGE]
 
 
 def _wrap(seed: str, lang: str, split: str, rng: np.random.Generator) -> str:
@@ -327,7 +345,7 @@ def _combine(
     seed: str,
     lang: str,
     split: str,
-    pools: dict[str, list[str]],
+    pools: dict[str, deque[str]],
     used: set[tuple[str, str]],
     rng: np.random.Generator,
 ) -> str:
@@ -335,11 +353,11 @@ def _combine(
 
     No pair comes twice: ``used`` is added to.
     """
-    pool = pools.get(lang) or []
+    pool = pools.get(lang) or deque()
     for _ in range(min(len(pool), _TRIES)):
         filler = pool.pop()
-        pool.insert(0, filler)
-        if 0.4 <= len(filler) / len(seed) <= 2.5 and (seed, filler) not in used:
+        pool.appendleft(filler)
+        if 0.5 <= len(filler) / len(seed) <= 2.5 and (seed, filler) not in used:
             used.add((seed, filler))
             text = _pick(_ANY, rng)(seed, filler, rng)
             if lang == "en" and rng.random() < 0.2:

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames
-from guardlib.data.hard_negatives import DISTINCT_3, KINDS, OPENINGS, diversity, diversity_by_kind, generate, quotas
+from guardlib.data.hard_negatives import (
+    DISTINCT_3,
+    KINDS,
+    OPENINGS,
+    diversity,
+    diversity_by_kind,
+    generate,
+    passages,
+    quotas,
+)
 from guardlib.data.records import fold
 from guardlib.data.splits import SPLITS
 from guardlib.data.wordings import of_split
@@ -21,7 +30,7 @@ def test_diversity_is_kept(many):
     measured = diversity(many)
     assert measured["distinct_3"] >= DISTINCT_3 == 0.5
     assert measured["near_duplicate_rate"] <= 0.05
-    assert measured["rows"] > 800
+    assert measured["rows"] == 1500
 
 
 def test_rows_are_benign_records_in_many_languages(many):
@@ -91,6 +100,22 @@ def test_quotas_of_the_kinds_that_are_there_sum_to_what_is_asked(families, n):
     assert set(kinds) == set(room) <= set(KINDS)
     assert sum(room.values()) == (n if families else 0)
     assert min(room.values(), default=0) >= 0
+
+
+@given(st.text(alphabet="ab .!\n", max_size=900))
+def test_passages_are_sentences_that_follow_each_other(text):
+    for passage in passages(text):
+        assert 40 <= len(passage) <= 240
+        assert " ".join(passage.split()) in " ".join(text.split())
+
+
+def test_no_passage_goes_on_over_a_sentence_that_is_too_long():
+    first, last = (
+        "It rained all day and nobody went out to the garden.",
+        "The shop opens at nine and closes at noon on Sunday.",
+    )
+    assert passages(f"{first} {'word ' * 80}. {last}") == [first, last]
+    assert passages("Short.") == []
 
 
 def test_diversity_tells_repetition():
