@@ -17,13 +17,14 @@ import pandas as pd
 from guardlib.config import PROFILES, ConfigError, Profile, get_profile
 from guardlib.console import table_lines
 from guardlib.data import card
-from guardlib.data.build import LeakError, build_dataset
+from guardlib.data.build import PROTECTED_FILE, LeakError, build_dataset
 from guardlib.data.corpus import corpus_status
 from guardlib.data.leakage import LeakFinder
 from guardlib.data.records import SourceError
 from guardlib.data.sources import load_available
 from guardlib.data.splits import SPLITS
 from guardlib.evaluation.benchmarks import BenchmarkError, build_benchmarks, write_status
+from guardlib.evaluation.suites.supplied import supplied_status
 from guardlib.labels import RECORD_COLUMNS
 from guardlib.paths import stage_folder
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def list_sources(options: argparse.Namespace) -> int:
     """Every source: kind, rows, licence, where it was found, or why it could not be had."""
     _, status = load_available(options.data, licences=options.licences or "all", progress=sys.stderr.isatty())
-    status += corpus_status()
+    status += corpus_status() + supplied_status(options.data)
     table = pd.DataFrame(status)
     if options.json:
         print(table.to_json(orient="records", indent=1))
@@ -60,15 +61,16 @@ def list_sources(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Look for benchmark rows in a finished dataset once more, and print what its build had removed."""
+    """Repeat the leakage check of a build, on the same rows at the same threshold, and print what it had removed."""
     folder = options.folder or stage_folder(options.profile, "01_data")
-    splits, benchmarks, removed = _read_dataset(folder)
+    splits, protected, report = _read_dataset(folder)
+    removed = pd.DataFrame(report["removed_by_source"])
     rows = pd.concat(splits, ignore_index=True)
-    print(f"{folder}: {len(rows):,} rows against {len(benchmarks):,} benchmark rows")
+    print(f"{folder}: {len(rows):,} rows against {len(protected):,} benchmark rows, similarity {report['threshold']:g}")
     if len(removed):
         print("\nrows that the build removed, by source and benchmark (exact, near, decoded and contained copies):\n")
         _print_table(card.overlap(removed.to_dict("records")).astype(int).reset_index())
-    leaks = LeakFinder(benchmarks).find(rows)
+    leaks = LeakFinder(protected, report["threshold"], sys.stderr.isatty()).find(rows)
     straddling = rows[rows.groupby("group")["split"].transform("nunique") > 1]
     groups = straddling["group"].nunique()
     if leaks.empty and straddling.empty:
@@ -103,13 +105,13 @@ def _profile(options: argparse.Namespace) -> Profile:
     return get_profile(options.profile, {"data.licences": options.licences} if options.licences else None)
 
 
-def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, pd.DataFrame]:
-    """The splits, the benchmark rows and what was removed; VerifyError where one of them cannot be read."""
+def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, dict]:
+    """The splits, what its build kept out of them and its report; VerifyError where one of them cannot be read."""
     try:
         splits = [pd.read_parquet(folder / f"{split}.parquet")[list(RECORD_COLUMNS)] for split in SPLITS]
-        benchmarks = pd.read_parquet(folder / BENCHMARK_FILE)[["benchmark", "example_id", "text"]]
+        protected = pd.read_parquet(folder / PROTECTED_FILE)[["benchmark", "example_id", "text"]]
         report = json.loads((folder / "leakage.json").read_text(encoding="utf-8"))
-        return splits, benchmarks, pd.DataFrame(report["removed_by_source"])
+        return splits, protected, {key: report[key] for key in ("threshold", "removed_by_source")}
     except (OSError, ValueError, KeyError) as error:
         raise VerifyError(
             f"{folder} is no finished dataset ({error}); make one with: python run_all.py --only 01, "

@@ -21,6 +21,8 @@ from guardlib.data.sources import SourceResult, load_available
 from guardlib.data.splits import SPLITS, cluster, deduplicate, identity, split_by_cluster
 from guardlib.labels import HARMFUL_REQUEST, RECORD_COLUMNS, Label
 
+#: What no row may be, or hide: the leakage check can be repeated with it.
+PROTECTED_FILE = "protected.parquet"
 POLICIES = ("exclude", "benign", "jailbreak")
 #: Parts of the built-in corpus are small and varied: they take this multiple of the cap per source.
 _CORPUS_SHARE = 4
@@ -52,11 +54,13 @@ class LeakError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What stage 01 hands on. The three splits have RECORD_COLUMNS; ``leakage`` is the report of the leakage check."""
+    """What stage 01 hands on. The three splits have RECORD_COLUMNS; ``protected`` is what :func:`protected_rows` gave,
+    ``leakage`` the report of the leakage check."""
 
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame
+    protected: pd.DataFrame
     sources: list[dict]
     leakage: dict
     quarantine: list[dict]
@@ -69,6 +73,8 @@ class Dataset:
         for split in SPLITS:
             paths.append(folder / f"{split}.parquet")
             getattr(self, split).to_parquet(paths[-1], index=False)
+        paths.append(folder / PROTECTED_FILE)
+        self.protected.to_parquet(paths[-1], index=False)
         texts = {
             "sources.json": json.dumps(self.sources, indent=2) + "\n",
             "leakage.json": json.dumps(self.leakage, indent=2) + "\n",
@@ -120,13 +126,13 @@ def build_dataset(
     say(f"{len(rows):,} rows from {used} sets and the built-in corpus; {len(status) - used} sets not used")
     rows, dropped = deduplicate(rows)
     targets = protected_rows(results, benchmarks)
-    finder = LeakFinder(targets, settings.near_duplicate_threshold)
+    finder = LeakFinder(targets, settings.near_duplicate_threshold, progress)
     leaks = finder.find(rows)
     overlap = _overlap(rows, leaks)
     rows = rows.drop(index=leaks["row"]).reset_index(drop=True)
     copies, conflicts = dropped["duplicates"], dropped["conflicts"]
     say(f"{copies:,} copies, {conflicts:,} contradictions and {len(leaks):,} benchmark rows removed")
-    rows = cluster(rows, settings.near_duplicate_threshold)
+    rows = cluster(rows, settings.near_duplicate_threshold, progress)
     say(f"{rows['group'].nunique():,} clusters of near copies in {len(rows):,} rows")
     rows = split_by_cluster(rows, settings.validation_share, settings.test_share, profile.seed)
 
@@ -153,7 +159,9 @@ def build_dataset(
         **dropped,
     }
     quarantine = [row for result in results.values() for row in result.quarantined]
-    return Dataset(**frames, sources=status + corpus_status(), leakage=leakage, quarantine=quarantine)
+    return Dataset(
+        **frames, protected=targets, sources=status + corpus_status(), leakage=leakage, quarantine=quarantine
+    )
 
 
 def protected_rows(results: dict[str, SourceResult], benchmarks: pd.DataFrame | None) -> pd.DataFrame:

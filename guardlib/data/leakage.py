@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
+from tqdm.auto import tqdm
 
 from guardlib.data.attacks import ATTACKS, from_base64
-from guardlib.data.minhash import Index, shares_band, shingles, signatures
+from guardlib.data.minhash import BAR_DELAY, Index, shares_band, shingles, signatures
 from guardlib.data.records import fold
 
 LEAK_COLUMNS = ("row", "benchmark", "example_id", "kind", "similarity")
@@ -81,12 +82,13 @@ class LeakFinder:
     next to nothing.
     """
 
-    def __init__(self, benchmarks: pd.DataFrame, threshold: float = 0.8) -> None:
+    def __init__(self, benchmarks: pd.DataFrame, threshold: float = 0.8, progress: bool = False) -> None:
         self._benchmarks = benchmarks
         self._threshold = threshold
+        self._progress = progress
         self._targets: dict[str, tuple[int, bool]] = {}  # folded form → (benchmark row, decoded?)
         # Forms as written come first: what a row says openly counts before what it hides.
-        for position, form, decoded in sorted(_forms(benchmarks["text"]), key=lambda item: item[2]):
+        for position, form, decoded in sorted(_forms(benchmarks["text"], progress), key=lambda item: item[2]):
             self._targets.setdefault(form, (position, decoded))
         self._written = _Targets([form for form, (_, decoded) in self._targets.items() if not decoded], threshold)
         self._hidden = _Targets([form for form, (_, decoded) in self._targets.items() if decoded], threshold)
@@ -115,7 +117,7 @@ class LeakFinder:
     def _learn(self, texts: list[str]) -> None:
         self._known |= dict.fromkeys(texts)
         open_forms: list[tuple[int, str, bool]] = []
-        for position, form, decoded in _forms(texts):
+        for position, form, decoded in _forms(texts, self._progress):
             if form in self._targets:
                 self._note(texts[position], form, decoded, 1.0, exact=True)
             else:
@@ -188,19 +190,23 @@ class _Targets:
         return np.count_nonzero(self._seen[distinct >> _SHIFT]) >= self._threshold * len(distinct)
 
 
-def _forms(texts: Iterable[str]) -> Iterator[tuple[int, str, bool]]:
+def _forms(texts: Iterable[str], progress: bool) -> Iterator[tuple[int, str, bool]]:
     """``(position, folded form, decoded?)`` of every form of every text; decoded on all cores, in order."""
     texts = list(texts)
     jobs = [texts[start : start + _JOB] for start in range(0, len(texts), _JOB)]
     workers = Parallel(n_jobs=max(min(cpu_count(), len(jobs)), 1), return_as="generator")
     decoders = all_decoders()  # handed over: a worker would not know of attacks registered outside the package
     position = 0
-    for decoded in workers(delayed(_decode)(job, decoders) for job in jobs):
+    results = workers(delayed(_decode)(job, decoders) for job in jobs)
+    bar = tqdm(total=len(texts), desc="decoding", unit="text", delay=BAR_DELAY, disable=not progress, leave=False)
+    for decoded in results:
+        bar.update(len(decoded))
         for raw, forms in decoded:
             yield position, raw, False
             for form in forms:
                 yield position, form, True
             position += 1
+    bar.close()
 
 
 def _decode(texts: list[str], decoders: Sequence[Callable[[str], str]]) -> list[tuple[str, list[str]]]:

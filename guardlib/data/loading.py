@@ -58,7 +58,7 @@ def read_dataset(
     if not on_hub:
         raise SourceError(f"{dataset_id}: {absent}, and the Hub does not have it")
     if why := why_no_hub():
-        raise SourceError(f"{dataset_id}: {absent}, and {why}")
+        raise SourceError(f"{dataset_id}: {absent}, and offline: {why}")
     return _from_hub(dataset_id, config, revision)
 
 
@@ -106,9 +106,21 @@ def _from_hub(dataset_id: str, config: str | None, revision: str | None) -> RawD
         commit = revision or HfApi(token=token).dataset_info(dataset_id, timeout=10).sha
         return RawDataset(_load(dataset_id, config, revision=commit, token=token), "hub", commit)
     except Exception as error:  # network, licence not accepted, bad token, damaged files: all end in one line
-        refused = "gated" in str(error).lower() or "401" in str(error)
-        hint = "accept its licence on the Hub and set HF_TOKEN" if refused else THREE_WAYS
+        hint = _way_in(error, dataset_id, token) or THREE_WAYS
         raise SourceError(f"{dataset_id}: the Hub did not give it ({_one_line(error)}); {hint}") from error
+
+
+def _way_in(error: Exception, dataset_id: str, token: str | None) -> str | None:
+    """What opens a set that was refused: a token, another token, or its licence; None where it was no refusal."""
+    said = str(error).lower()
+    if not any(word in said for word in ("gated", "401", "403", "unauthorized", "forbidden", "authenticated")):
+        return None
+    page = f"https://huggingface.co/datasets/{dataset_id}"
+    if token is None:
+        return f"no token: accept its licence at {page} and set HF_TOKEN"
+    if "401" in said or "unauthorized" in said or "invalid" in said:
+        return "HF_TOKEN is not valid: make one at https://huggingface.co/settings/tokens and set it"
+    return f"licence not accepted: accept it at {page} with the account of HF_TOKEN"
 
 
 def _load(path: str, config: str | None, **kwargs) -> dict[str, pd.DataFrame]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from datasketch import LeanMinHash, MinHash, MinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
+from tqdm.auto import tqdm
 
 SHINGLE = 5  # characters
 MAX_CHARACTERS = 2000  # of the folded text; bounds the cost of one row
@@ -20,6 +21,7 @@ SLOTS = BANDS * ROWS
 _CHUNK = 1 << 17  # shingles hashed at a time: keeps the work inside the cache
 _TEXT_CHUNK = 1 << 20  # characters shingled at a time
 _LSH_SEED = 1
+BAR_DELAY = 3.0  # seconds that something takes before a bar is shown for it
 _SLACK = 0.15  # four standard deviations of the estimate that agreeing slots give at similarity 0.8
 
 
@@ -137,13 +139,16 @@ class Index:
         return LeanMinHash(seed=_LSH_SEED, hashvalues=signature, scheme=self._scheme)
 
 
-def cluster_ids(folded: Sequence[str], threshold: float, owners: Sequence[int] | None = None) -> np.ndarray:
+def cluster_ids(
+    folded: Sequence[str], threshold: float, owners: Sequence[int] | None = None, progress: bool = False
+) -> np.ndarray:
     """Cluster number of each row: rows linked by a chain of near copies share one.
 
     Args:
         folded: folded texts [N].
         owners: [N] the row each text belongs to, rows numbered from 0; by default every text is a row of its own. A row
             with several texts (as written, decoded) is linked by any of them.
+        progress: show a bar, where it takes longer than a moment.
 
     Returns:
         [rows] int64. A cluster's number is its first row, so it depends on the texts and their order alone.
@@ -153,7 +158,8 @@ def cluster_ids(folded: Sequence[str], threshold: float, owners: Sequence[int] |
     shingled = shingles(folded)
     signed = signatures(shingled)
     index = Index(threshold)
-    for item in np.flatnonzero(shares_band(signed)).tolist():
+    candidates = np.flatnonzero(shares_band(signed)).tolist()
+    for item in tqdm(candidates, desc="clustering", unit="text", delay=BAR_DELAY, disable=not progress, leave=False):
         row = owner[item]
         # Rows linked already teach nothing: large clusters stay cheap.
         for other, _ in index.near(

@@ -45,7 +45,7 @@ def identity(frame: pd.DataFrame) -> pd.Series:
     return frame["text"].map(fold).where(frame["source"] != OBFUSCATED, frame["text"])
 
 
-def cluster(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
+def cluster(frame: pd.DataFrame, threshold: float, progress: bool = False) -> pd.DataFrame:
     """``frame`` with ``group``: the near-duplicate cluster of each row; see :func:`guardlib.data.minhash.cluster_ids`.
 
     An obfuscated row is also compared by what it decodes to, so that a text and its encoded copy share a group.
@@ -57,7 +57,7 @@ def cluster(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
         forms = decoded_forms(frame["text"].iat[row])
         texts += forms
         owners += [row] * len(forms)
-    return frame.assign(group=cluster_ids(texts, threshold, owners))
+    return frame.assign(group=cluster_ids(texts, threshold, owners, progress))
 
 
 def split_by_cluster(frame: pd.DataFrame, validation_share: float, test_share: float, seed: int) -> pd.DataFrame:

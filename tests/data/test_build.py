@@ -128,6 +128,7 @@ def test_files_are_complete_and_the_same_bytes_in_another_process(built, tmp_pat
         "train.parquet",
         "validation.parquet",
         "test.parquet",
+        "protected.parquet",
         "sources.json",
         "leakage.json",
         "quarantine.jsonl",

@@ -42,7 +42,7 @@ def test_a_changed_mirror_is_read_anew(tmp_path):
 def test_what_cannot_be_had_is_one_line(tmp_path):
     with pytest.raises(SourceError, match="no mirror given, and the Hub does not have it"):
         read_dataset("github/x", None, None, on_hub=False)
-    with pytest.raises(SourceError, match="deepset/prompt-injections: no mirror given, and the tests stay offline"):
+    with pytest.raises(SourceError, match="deepset/prompt-injections: no mirror given, and offline: the tests stay offline"):
         read_dataset("deepset/prompt-injections", None, None, on_hub=True)
 
 
@@ -67,3 +67,35 @@ def test_a_hub_that_never_answers_costs_seconds_not_minutes(monkeypatch):
         assert WHY_NO_HUB.cache_info().hits == 1, "asked once per run"
     WHY_NO_HUB.cache_clear()
     assert threading.active_count() < 50
+
+
+GATED = "Dataset 'a/b' is a gated dataset on the Hub."
+
+
+@pytest.mark.parametrize(
+    ("said", "token", "way"),
+    [
+        (f"{GATED} You must be authenticated to access it.", None, "no token: accept its licence at .*/a/b and set"),
+        (f"403 Client Error. {GATED} Visit its page to ask for access.", "hf_x", "licence not accepted: accept it at"),
+        ("401 Client Error: Unauthorized. Invalid credentials.", "hf_x", "HF_TOKEN is not valid"),
+        ("the connection was reset", "hf_x", "allow the network"),
+    ],
+)
+def test_a_refusal_says_what_is_missing(monkeypatch, said, token, way):
+    def refuse(*args, **kwargs):
+        raise OSError(said)
+
+    monkeypatch.setattr("guardlib.data.loading.why_no_hub", lambda: None)
+    monkeypatch.setattr("guardlib.data.loading._load", refuse)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(SourceError, match=way) as error:
+        read_dataset("a/b", None, None, on_hub=True, revision="0" * 40)
+    assert "offline" not in str(error.value)
+
+
+def test_without_a_network_it_says_offline(monkeypatch):
+    monkeypatch.setattr("guardlib.data.loading.why_no_hub", lambda: "nobody answers")
+    with pytest.raises(SourceError, match="a/b: no mirror given, and offline: nobody answers"):
+        read_dataset("a/b", None, None, on_hub=True)

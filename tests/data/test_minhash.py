@@ -76,3 +76,13 @@ def test_index_reports_exact_similarity():
 def test_thresholds_that_lsh_cannot_serve_are_refused():
     with pytest.raises(ValueError, match=r"0\.3"):
         Index(0.3)
+
+
+@pytest.mark.parametrize(("delay", "shown"), [(0.0, True), (60.0, False)])
+def test_a_bar_is_shown_where_clustering_takes_long(monkeypatch, capsys, delay, shown):
+    monkeypatch.setattr("guardlib.data.minhash.BAR_DELAY", delay)
+    texts = [sentence(1), sentence(1)]
+    assert cluster_ids(texts, 0.8, progress=True).tolist() == [0, 0]
+    assert ("clustering" in capsys.readouterr().err) is shown
+    cluster_ids(texts, 0.8)
+    assert capsys.readouterr().err == ""

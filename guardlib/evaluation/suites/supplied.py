@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from guardlib.config import get_profile
 from guardlib.data.files import ENDINGS
 from guardlib.data.records import FormatError, SourceError
-from guardlib.evaluation.benchmarks import Context, benchmark
+from guardlib.evaluation.benchmarks import BENCHMARKS, Context, benchmark, build_benchmarks
 from guardlib.evaluation.prompts import PromptFileError, read_prompts
+
+#: Benchmarks whose rows come from such a file.
+SUPPLIED = ("pint", "guardset_x")
 
 
 def supplied(context: Context, stem: str, how: str) -> pd.DataFrame:
@@ -38,3 +42,25 @@ def supplied(context: Context, stem: str, how: str) -> pd.DataFrame:
 )
 def guardset_x(context: Context) -> pd.DataFrame:
     return supplied(context, "guardset-x", "take it from its authors (arXiv 2506.19054) as text, label, category")
+
+
+def supplied_status(mirror: Path | None) -> list[dict]:
+    """What ``sources.json`` says of a set, said of each of SUPPLIED: whether its file is there and can be read."""
+    _, status = build_benchmarks(get_profile("paper"), mirror, SUPPLIED)  # all rows of the file
+    return [
+        {
+            "name": row["benchmark"],
+            "dataset_id": "",
+            "config": None,
+            "revision": None,
+            "licence": BENCHMARKS[row["benchmark"]].licence,
+            "permissive": False,
+            "kind": "mixed",
+            "origin": "mirror" if row["ran"] else "",
+            "used": row["ran"],
+            "rows": row["n"],
+            "quarantined": row["set_aside"],
+            "why_not": row["why_not"],
+        }
+        for row in status
+    ]
