@@ -262,7 +262,7 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
-        training=TrainingConfig(epochs=4, max_train_tokens=2_000_000),
+        training=TrainingConfig(epochs=4, max_train_tokens=2_500_000),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf"), latency_references=("BERT-6", "DeBERTa-base")),
         export=ExportConfig(parity_texts=2000),

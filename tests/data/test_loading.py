@@ -42,7 +42,7 @@ def test_a_changed_mirror_is_read_anew(tmp_path):
 def test_what_cannot_be_had_is_one_line(tmp_path):
     with pytest.raises(SourceError, match="no mirror given, and the Hub does not have it"):
         read_dataset("github/x", None, None, on_hub=False)
-    with pytest.raises(SourceError, match="deepset/prompt-injections: no mirror given, and offline: the tests stay offline"):
+    with pytest.raises(SourceError, match="no mirror given, and offline: the tests stay offline"):
         read_dataset("deepset/prompt-injections", None, None, on_hub=True)
 
 

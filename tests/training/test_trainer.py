@@ -399,9 +399,7 @@ def test_precision():
     assert pick_precision("bfloat16", cpu) == torch.bfloat16
     assert pick_precision("float16", cpu) == torch.float16
     assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
-    with pytest.raises(
-        ConfigError, match=r"expected auto, float32, bfloat16 or float16"
-    ):
+    with pytest.raises(ConfigError, match=r"expected auto, float32, bfloat16 or float16"):
         pick_precision("float8", cpu)
 
 
