@@ -15,6 +15,7 @@ import pandas as pd
 
 from guardlib.config import TrainingConfig
 from guardlib.data.attacks import ATTACKS
+from guardlib.data.attacks.wrappers import payload_middle
 from guardlib.data.corpus import CORPUS_ATTACKS
 from guardlib.data.generated import OBFUSCATED
 from guardlib.data.indirect import INDIRECT
@@ -27,6 +28,7 @@ _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _PIECE = (32, 97)  # tokens of a piece of a text, from and below
+_TRICKS = {name: attack.kind for name, attack in ATTACKS.items()}
 _PLACES = {"start": 0.0, "middle": 0.5, "end": 1.0}  # attacks.POSITIONS of an instruction in its document
 _LENGTH_STEP = 8  # lengths are rounded up to a multiple: on a CPU every new shape costs bfloat16 a compiled kernel
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
@@ -109,7 +111,7 @@ def shares(frame: pd.DataFrame) -> pd.Series:
     would be read least.
     """
     source, family = frame["source"], frame["family"]
-    kinds = family.map({name: attack.kind for name, attack in ATTACKS.items()}).where(source == OBFUSCATED, source)
+    kinds = family.map(_TRICKS).where(source == OBFUSCATED, source)
     kinds = kinds.where(source != INDIRECT, family.str.rsplit("/", n=1).str[0])
     return kinds.where((source != CORPUS_ATTACKS) | (frame["label"] == Label.BENIGN), family)
 
@@ -123,19 +125,21 @@ def training_windows(
     tokens, which costs less and teaches as much. An injected instruction may stand anywhere: those are read whole, and
     so are texts made in pairs, an attack and its benign twin, or length would tell the two apart. Of a generated
     document that hides an instruction and does not fit, the window is about where the instruction stands; of its twin,
-    at any such place.
+    at any such place. Of a prompt that carries a hidden text it is about that text: the same words around it carry
+    attacks and benign texts alike, and alone they would be examples of both.
     """
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
     documents = frame["source"] == INDIRECT
-    for text, label, document in zip(frame["text"], frame["label"], documents, strict=True):
+    carriers = (frame["source"] == OBFUSCATED) & (frame["family"].map(_TRICKS) == "wrapper")
+    for text, label, whole in zip(frame["text"], frame["label"], documents | carriers, strict=True):
         choices = reader.views(text[: 4 * room])
         view = choices[rng.integers(len(choices))]
         if view.name != RAW and rng.random() < config.raw_share:
             view = View(RAW, text, False)
-        if label == Label.BENIGN and len(view.text) > room and view.name == RAW and not document:
+        if label == Label.BENIGN and len(view.text) > room and view.name == RAW and not whole:
             view = View(RAW, excerpt(text, room, rng), False)
-        views.append(view if document else View(view.name, view.text[:room], view.hidden))
+        views.append(view if whole else View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []
     paired = frame["source"].isin((INDIRECT, OBFUSCATED, COMPOSED)) | (frame["family"] == "document")
@@ -143,6 +147,9 @@ def training_windows(
     places = np.where(documents, frame["family"].map(hidden_at), 0.0).astype(np.float64)
     twins = np.isnan(places)
     places[twins] = rng.choice(list(_PLACES.values()), twins.sum())
+    for row in np.flatnonzero(carriers):
+        before = np.searchsorted(pieces[row].spans[:, 0], payload_middle(views[row].text))
+        places[row] = before / max(len(pieces[row]), 1)
     columns = zip(views, pieces, places, frame["label"], divisible, strict=True)
     for row, (view, piece, place, label, cut) in enumerate(columns):
         stop = min(len(piece), reader.room(view.hidden))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardlib.config import TrainingConfig
-from guardlib.data.attacks import POSITIONS, compose
+from guardlib.data.attacks import POSITIONS, apply, compose
 from guardlib.text.views import RAW
 from guardlib.training.examples import Epoch, excerpt, hidden_at, repeats, shuffled_batches, training_windows
 from tests.helpers import make_frame, make_reader
@@ -243,3 +244,25 @@ def test_an_excerpt_is_a_part_no_longer_than_asked(text, room, seed):
     part = excerpt(text, room, np.random.default_rng(seed))
     assert part in text
     assert len(part) <= room
+
+
+def carrier(name: str, text: str) -> str:
+    """A prompt that is far longer than a window, around ``text``."""
+    prompt = apply(name, text, np.random.default_rng(3))
+    return "\n".join(f"# line {number} of the preamble of this script" for number in range(20)) + "\n" + prompt
+
+
+@pytest.mark.parametrize("label", [0, 3])
+@pytest.mark.parametrize("name", ["codechameleon_none_code", "codechameleon_odd_even_text", "wrapped_fcs"])
+def test_the_window_of_a_prompt_that_carries_a_text_shows_what_it_carries(name, label):
+    text = "which bread goes with a soup of lentils and leeks"
+    prompt = carrier(name, text)
+    hidden = max(re.findall(r'"[^"]{20,}"', prompt), key=len).strip('"').split()
+    windows = windows_of(prompt, label, source="obfuscated", family=name)
+    raw = [window for window in windows if window.view.name == RAW]
+    assert raw
+    for window in raw:
+        assert len(window.pieces) > len(window)  # or there would be nothing to choose
+        start, stop = window.span
+        shown = window.view.text[start:stop]
+        assert sum(word in shown for word in hidden) >= len(hidden) // 2

@@ -247,6 +247,12 @@ def _splitter(wording: str) -> Transform:
     return split_payload
 
 
+def payload_middle(prompt: str) -> int:
+    """The character of ``prompt`` in the middle of what it carries; 0 where it carries nothing."""
+    found = list(_PAYLOAD.finditer(prompt))
+    return (found[0].start(1) + found[-1].end(1)) // 2 if found else 0
+
+
 def join_pieces(text: str) -> str:
     """The pieces of a split payload put together; ValueError where there are none."""
     pieces = [_load(literal) for literal in _PAYLOAD.findall(text)]
