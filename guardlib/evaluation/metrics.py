@@ -18,6 +18,7 @@ from scipy.stats import binomtest, norm
 from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES
 
 CONFIDENCE = 0.95
+BINS = 15  # of scores, for calibration
 
 
 def wilson(hits, n, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
@@ -201,31 +202,22 @@ def compare(rows: pd.DataFrame, system: str, other: str) -> pd.DataFrame:
     return table.reset_index()
 
 
-def reliability(rows: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
+def reliability(rows: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     """Mean score against the share of attacks, in ``bins`` equal-width bins of the score, per system; no empty bins.
 
     Returns:
         columns system, bin, n, score (mean), rate (share of attacks), low, high.
     """
     rows = prepared(rows)
-    rows["bin"] = np.minimum((rows["score"] * bins).astype(int), bins - 1)
+    rows["bin"] = score_bins(rows["score"].to_numpy(), bins)
     table = _share(rows, ["system", "bin"], "positive", CONFIDENCE).drop(columns="hits")
     score = rows.groupby(["system", "bin"])["score"].mean().reset_index()
     return table.merge(score, on=["system", "bin"]).sort_values(["system", "bin"], ignore_index=True)
 
 
-def calibration_error(rows: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
-    """Expected calibration error of P(attack): mean |score − share of attacks| over bins, weighted by their rows.
-
-    Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
-
-    Returns:
-        columns system, n, ece.
-    """
-    table = reliability(rows, bins)
-    table["gap"] = (table["score"] - table["rate"]).abs() * table["n"]
-    total = table.groupby("system", sort=False)[["n", "gap"]].sum().reset_index()
-    return total.assign(ece=total["gap"] / total["n"]).drop(columns="gap")
+def score_bins(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Number of the equal-width bin of [0, 1] that each score falls into, int64 [N]."""
+    return np.minimum((scores * bins).astype(np.int64), bins - 1)
 
 
 def prepared(rows: pd.DataFrame, harmful: bool = False) -> pd.DataFrame:

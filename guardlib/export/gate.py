@@ -94,7 +94,9 @@ def failures(changes: pd.DataFrame, most: float) -> pd.DataFrame:
 def compare_precisions_on_task(
     folder: Path, benchmarks: pd.DataFrame, before: pd.DataFrame, profile: Profile
 ) -> pd.DataFrame:
-    """Every precision on a sample of ``export.compared_rows`` rows per benchmark and label; writes ``precisions.csv``.
+    """Every precision on a sample of ``export.compared_rows`` rows per benchmark and label.
+
+    Writes ``precisions.csv``, and ``precision_changes.csv``: :func:`metric_changes` of every precision.
 
     Returns:
         ``precision, megabytes, n, mean_dscore`` (mean |Δ score|), ``changed`` (share of verdicts), ``worst_metric,
@@ -104,12 +106,13 @@ def compare_precisions_on_task(
     sample = kept.head(profile.export.compared_rows).sort_index()
     keys = ["benchmark", "example_id"]
     before = before.set_index(keys).loc[pd.MultiIndex.from_frame(sample[keys])]
-    rows = []
+    rows, every = [], []
     for precision in PRECISIONS:
         path = guard_folder(folder, precision, profile)
         guard = Guard.load(path)
         after = score_guard(guard, sample, precision)
         changes = metric_changes(before.reset_index(), after)
+        every.append(changes.assign(precision=precision))
         worst = changes.iloc[0]
         texts = sample["text"].iloc[:: max(len(sample) // _TIMED, 1)].tolist()
         rows.append(
@@ -126,7 +129,17 @@ def compare_precisions_on_task(
         )
     frame = pd.DataFrame(rows)
     frame.to_csv(folder / "precisions.csv", index=False)
+    pd.concat(every).to_csv(folder / "precision_changes.csv", index=False)
     return frame
+
+
+def accuracy_lost(folder: Path) -> pd.DataFrame:
+    """Points of accuracy that each precision lost (above 0 is worse) on the sample: benchmarks × precisions, and n."""
+    changes = pd.read_csv(folder / "precision_changes.csv")
+    accuracy = changes[changes["metric"] == "accuracy"]
+    table = accuracy.pivot(index="benchmark", columns="precision", values="loss")[list(PRECISIONS)]
+    table.insert(0, "n", accuracy.drop_duplicates("benchmark").set_index("benchmark")["n"])
+    return table.rename_axis(columns=None)
 
 
 def choose(

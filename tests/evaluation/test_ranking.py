@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from guardlib.evaluation.metrics import compare
-from guardlib.evaluation.ranking import _measures, clusters, compare_all, ranking
+from guardlib.evaluation.ranking import _measures, calibration_error, clusters, compare_all, ranking
 
 from .rows import scored, scores_and_labels
 
@@ -110,3 +111,25 @@ def test_a_paired_interval_is_narrower_than_two_apart():
     paired = compare_all(pd.concat([rows, other]), "one", samples=200).set_index("metric").loc["auroc"]
     alone = ranking(rows, samples=200).query("metric == 'auroc' and benchmark == 'all'").iloc[0]
     assert paired.high - paired.low < 0.3 * (alone.high - alone.low)
+
+
+def test_calibration_error_is_that_of_scikit_learns_bins():
+    rows = scored(n=300, decimals=None).query("system == 'one'")
+    table = calibration_error(rows, bins=10, samples=200)
+    positive = rows["label"] > 0
+    rate, mean = calibration_curve(positive, rows["score"], n_bins=10)
+    sizes = np.histogram(rows["score"], np.linspace(0, 1, 11))[0]
+    expected = (np.abs(rate - mean) * sizes[sizes > 0]).sum() / len(rows)
+    assert table["ece"].item() == pytest.approx(expected)
+    assert 0 <= table["low"].item() < table["high"].item() <= 1
+    assert table["n"].item() == len(rows)
+
+
+def test_interval_of_the_calibration_error_draws_clusters_not_rows():
+    """Forty copies of each text, in one cluster: as wide as of the texts alone."""
+    texts = scored(n=60).query("system == 'one'").reset_index(drop=True)
+    texts["example_id"] = [f"text/{number}" for number in range(len(texts))]
+    copies = pd.concat([texts.assign(example_id=[f"{i}.{n}@{i}" for i in range(len(texts))]) for n in range(40)])
+    alone, copied = (calibration_error(rows, samples=300).iloc[0] for rows in (texts, copies))
+    assert copied["clusters"] == len(texts)
+    assert copied["high"] - copied["low"] == pytest.approx(alone["high"] - alone["low"], rel=0.1)

@@ -8,6 +8,7 @@ import pytest
 
 from guardlib.config import get_profile
 from guardlib.export import gate
+from guardlib.export.release import PRECISIONS
 from guardlib.runtime.guard import Guard
 from tests import tiny_guard
 from tests.export.test_release import benchmarks
@@ -81,6 +82,10 @@ def test_every_precision_is_compared(tiny, folder):
     assert (table["mean_dscore"].drop("float32") > 0).all()
     assert (table["p50_ms"] > 0).all()
     assert (folder / "precisions.csv").is_file()
+    lost = gate.accuracy_lost(folder)
+    assert list(lost.columns) == ["n", *PRECISIONS]
+    assert (lost["float32"] == 0).all()
+    assert (lost[list(PRECISIONS)].max() <= table["worst_loss"][list(PRECISIONS)] + 1e-9).all()
 
 
 def test_the_first_that_passes_is_released(tiny, folder):
