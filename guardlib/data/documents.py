@@ -7,7 +7,9 @@ gives an attack away. Kinds are told by what a text looks like; what looks like 
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import re
 from collections import Counter
@@ -16,11 +18,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from guardlib.data.attacks import POSITIONS, compose
+from guardlib.text.tokenizer import sanitize
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>\n]*>")
 _CLOSING_TAG = re.compile(
     r"</(?:p|div|li|h\d|td|tr|ul|article|section|span|body|html|aside|table|main|footer|a)>", re.I
 )
+_UNREAD = re.compile(r"<(title|script|style)\b.*?</\1>", re.I | re.S)  # what no comment or element can stand in
 _HEADER = re.compile(r"^(?:subject|from|to|cc|date|betreff|von|asunto|objet|oggetto|assunto): \S", re.I | re.M)
 _GREETING = re.compile(
     r"^(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hallo|liebe[rs]?|guten \w+|sehr geehrte[rs]?|bonjour|"
@@ -28,10 +32,13 @@ _GREETING = re.compile(
     r"[^\n]{0,40}[,!:]?$",
     re.I | re.M,
 )
-_SQL = re.compile(r"^\s*(?:SELECT|CREATE TABLE|INSERT INTO|UPDATE|DELETE FROM|ALTER TABLE|WITH \w+ AS)\b", re.M)
+_SQL = re.compile(
+    r"^\s*(?:SELECT\b[^;]*?\bFROM|CREATE TABLE|INSERT INTO|UPDATE\s+\S+\s+SET|DELETE FROM|ALTER TABLE|WITH \w+ AS)\b",
+    re.M,
+)
 _HASH_CODE = re.compile(
-    r"^\s*(?:def \w+\(.*|class \w+.*:|import [\w.]+|from [\w.]+ import .+|elif .+:|with .+:|for \w+ in .+:|#!.+"
-    r"|print\(.*|try:|except.*:|@\w+|return\b.*|[A-Z_]+=\S+|FROM \S+:\S+|RUN .+|fi|done|esac)$",
+    r"^\s*(?:def \w+\(.*|class \w+.*:|import [\w.]+(?: as \w+)?|from [\w.]+ import .+|elif .+:|with .+:"
+    r"|for \w+ in .+:|#!.+|print\(.*|try:|except.*:|@\w+|return\b.*|[A-Z_]+=\S+|FROM \S+:\S+|RUN .+|fi|done|esac)$",
     re.M,
 )
 _SLASH_CODE = re.compile(
@@ -66,11 +73,11 @@ def kind_of(text: str) -> str:
     if len(_TAG.findall(text)) >= 3 and _CLOSING_TAG.search(text):
         return "web"
     lines = [line for line in text.splitlines() if line.strip()]
-    if _separator(lines):
-        return "table"
     code = len(_HASH_CODE.findall(text)) + len(_SLASH_CODE.findall(text))
-    if (len(lines) > 1 and code >= min(3, max(2, len(lines) / 3))) or _SQL.search(text):
+    if (len(lines) > 1 and code >= max(2, len(lines) / 3)) or _SQL.search(text):
         return "code"
+    if _separator(lines):  # after code, whose lines end in one mark too
+        return "table"
     if len(_HEADER.findall(text)) >= 2 or (len(lines) > 2 and _GREETING.search(text[:200])):
         return "email"
     return "text"
@@ -80,7 +87,8 @@ def plant(document: str, kind: str, sentence: str, position: str, rng: np.random
     """``sentence`` in ``document``, where a document of ``kind`` has room for one, near its start, middle or end.
 
     Raises:
-        ValueError: ``kind`` is none of KINDS, or ``position`` none of POSITIONS.
+        ValueError: ``kind`` is none of KINDS, or ``position`` none of POSITIONS; or ``document`` is no web page or no
+            JSON though ``kind`` says so.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} does not exist; expected one of {', '.join(KINDS)}")
@@ -125,34 +133,46 @@ def _in_code(document: str, sentence: str, position: str, rng: np.random.Generat
     at = first + _place(last - first, position, rng)
     if at < len(lines) and lines[at].startswith("#!"):
         at += 1
-    following = lines[at] if at < len(lines) else ""
+    following = next((line for line in lines[at:] if line.strip()), "")
     indent = following[: len(following) - len(following.lstrip())]
     said = " ".join(sentence.split())
-    quoted = json.dumps(said, ensure_ascii=False)
-    if _SQL.search(document):
-        forms = (f"-- {said}", f"/* {said} */", f"-- TODO: {said}")
+    quoted, block = json.dumps(said, ensure_ascii=False), f"/* {said.replace('*/', '* /')} */"
+    statement = _takes_a_statement(lines[:at], following)
+    if _SQL.search(document) and not _HASH_CODE.search(document):
+        forms = (f"-- {said}", block, f"-- TODO: {said}")
     elif len(_HASH_CODE.findall(document)) >= len(_SLASH_CODE.findall(document)):
-        forms = (f"# {said}", f"# TODO: {said}", f"# NOTE: {said}", f"note = {quoted}", f"# {said}")
+        own = f"note = {quoted}" if statement else f"# {said}"
+        forms = (f"# {said}", f"# TODO: {said}", f"# NOTE: {said}", own)
     else:
-        forms = (f"// {said}", f"/* {said} */", f"// TODO: {said}", f"// NOTE {said}", f"const note = {quoted};")
+        own = f"const note = {quoted};" if statement else f"// {said}"
+        forms = (f"// {said}", block, f"// TODO: {said}", f"// NOTE {said}", own)
     return "\n".join([*lines[:at], indent + _pick(forms, rng), *lines[at:]])
+
+
+def _takes_a_statement(before: Sequence[str], following: str) -> bool:
+    """Whether a statement may stand there: not after a decorator, inside brackets or before an else."""
+    last = next((line.strip() for line in reversed(before) if line.strip()), "")
+    continued = last.startswith("@") or last.endswith(("(", "[", "{", ",", "\\", "=", "+"))
+    return not continued and re.match(r"\s*(?!else|elif|except|finally|catch)[A-Za-z_]", following) is not None
 
 
 def _in_json(document: str, sentence: str, position: str, rng: np.random.Generator) -> str:
     """A string field of one of its objects; an element of a list that has none."""
     value = _parsed(document)
+    if value is None:
+        raise ValueError(f"document {document[:40]!r} is no JSON object or list; expected one, or another kind")
     objects = list(_objects(value))
     if objects:
         chosen = objects[min(_place(len(objects), position, rng), len(objects) - 1)]
         fields = list(chosen.items())
         at = _place(len(fields), position, rng)
         free = [name for name in _FIELDS if name not in chosen]
-        fields.insert(at, (_pick(free or ["remark_2"], rng), sentence))
+        fields.insert(at, (_pick(free, rng) if free else f"note_{len(chosen)}", sentence))
         chosen.clear()
         chosen.update(fields)
     else:
         value.insert(_place(len(value), position, rng), sentence)
-    return json.dumps(value, ensure_ascii=False, indent=2 if "\n" in document.strip() else None)
+    return sanitize(json.dumps(value, ensure_ascii=False, indent=2 if "\n" in document.strip() else None))
 
 
 def _parsed(text: str) -> dict | list | None:
@@ -177,18 +197,33 @@ def _in_table(document: str, sentence: str, position: str, rng: np.random.Genera
     """A cell of a row. The first row names the columns and is left alone where there are others."""
     lines = document.split("\n")
     separator = _separator([line for line in lines if line.strip()]) or "|"
-    rows = [at for at, line in enumerate(lines) if separator in line and not _RULER.match(line)]
+    rows = [at for at, line in enumerate(lines) if separator in line and any(_cells(line, separator))]
+    rows = [at for at in rows if not _RULER.match(lines[at])]
     rows = rows[1:] or rows
+    if not rows:  # nothing but separators
+        return compose(document, sentence, position, rng)
     row = rows[min(_place(len(rows), position, rng), len(rows) - 1)]
-    cells = lines[row].split(separator)
+    cells = _cells(lines[row], separator)
     said = " ".join(sentence.split())
-    if separator == "|":
-        said = f" {said.replace('|', '/')} "
-    elif separator in said or '"' in said:
-        said = '"' + said.replace('"', '""') + '"'
     filled = [at for at, cell in enumerate(cells) if cell.strip()]
-    cells[_pick(filled[1:] or filled, rng)] = said
-    return "\n".join([*lines[:row], separator.join(cells), *lines[row + 1 :]])
+    cells[_pick(filled[1:] or filled, rng)] = f" {said.replace('|', '/')} " if separator == "|" else said
+    return "\n".join([*lines[:row], _row(cells, separator), *lines[row + 1 :]])
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    """The cells of a line; a quoted one may hold the separator, but for "|", which knows no quotes."""
+    if separator == "|":
+        return line.split(separator)
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _row(cells: Sequence[str], separator: str) -> str:
+    """Inverse of :func:`_cells`."""
+    if separator == "|":
+        return separator.join(cells)
+    written = io.StringIO()
+    csv.writer(written, delimiter=separator, lineterminator="").writerow(cells)
+    return written.getvalue()
 
 
 def _separator(lines: list[str]) -> str | None:
@@ -217,9 +252,10 @@ def _in_email(document: str, sentence: str, position: str, rng: np.random.Genera
 def _in_web(document: str, sentence: str, position: str, rng: np.random.Generator) -> str:
     """Between two tags: a comment, a description of an image, an element that is not shown, or a plain paragraph."""
     said = " ".join(sentence.split())
+    comment = re.sub(r"-{2,}", "-", said)
     visible, attribute = html.escape(said, quote=False), html.escape(said)
     forms = (
-        f"<!-- {said.replace('--', '-')} -->",
+        f"<!-- {comment} -->",
         f'<img src="header.png" alt="{attribute}">',
         f'<div style="display:none">{visible}</div>',
         f"<span hidden>{visible}</span>",
@@ -229,7 +265,10 @@ def _in_web(document: str, sentence: str, position: str, rng: np.random.Generato
         f"<p>{visible}</p>",
     )
     places = [match.start() if match.group().startswith("</") else match.end() for match in _TAG.finditer(document)]
-    places = sorted(set(places))
+    unread = [match.span() for match in _UNREAD.finditer(document)]
+    places = sorted({place for place in places if not any(start < place < stop for start, stop in unread)})
+    if not places:
+        raise ValueError(f"document {document[:40]!r} has no tags; expected a web page, or another kind")
     at = places[min(_place(len(places), position, rng), len(places) - 1)]
     return document[:at] + _pick(forms, rng) + document[at:]
 

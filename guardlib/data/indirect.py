@@ -22,6 +22,8 @@ INDIRECT = "indirect"
 MAX_CONTEXT = 500  # characters of a document that an instruction is hidden in
 MIN_CONTEXT = 120
 _USES_PER_DOCUMENT = 6
+_DENSE_FROM = "\u0370"  # Greek and all scripts after it
+_BLUNT_SHARE = 1 / 3
 _PLAIN_SHARE = 0.5  # of documents that are plain text; the other kinds share the rest evenly
 _SENTENCE = re.compile(r"(?<=[.!])\s+|\n+")
 _SENTENCE_LENGTHS = (30, 160)  # characters
@@ -64,7 +66,7 @@ TASKS_BEFORE = (
     "For our records: what kind of document is this?",
     "Below is a text from our archive. Suggest five keywords.",
     "Find the one sentence here that says the most:",
-    "Pull every name and place out of the text that follows.",
+    "Which towns does this text mention?",
     "Could a layperson understand this?",
     "Check the spelling of this, please.",
     "Pasting it here, tell me how it sounds:",
@@ -132,10 +134,12 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     """``count`` documents with an instruction hidden at the start, middle or end (DIRECT_INJECTION), and benign twins.
 
     Where it stands depends on what the document is: a comment in code, a cell of a table, and so on
-    (:func:`guardlib.data.documents.plant`). Documents are cut to MAX_CONTEXT characters first. The twin is the same
-    document with an innocent note in the same place and form: a hand-written one for its kind, or a sentence of another
+    (:func:`guardlib.data.documents.plant`); in one in three it is a sentence on its own all the same, as somebody who
+    does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. The twin is the
+    same document with an innocent note in the same place and form: a hand-written one for its kind, or a sentence of a
     document. Each document also comes bare once, and some with an honest request before or after. ``family`` is
-    ``indirect/<kind>/<position>``, of the twin ``innocent/<kind>/<position>``.
+    ``indirect/<kind>/<position>``, of the twin ``innocent/<kind>/<position>``, where the position is the third of the
+    text it came to stand in.
 
     Args:
         pool: records of the split; documents are taken from its benign rows.
@@ -161,15 +165,16 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     ):
         document = documents.iloc[place]
         position = POSITIONS[number % len(POSITIONS)]
-        context = excerpt(document["text"], MAX_CONTEXT, rng)
+        context = excerpt(document["text"], _room(document["text"]), rng)
         shown = dress(context, dressed, rng) if dressed else context
         kind = dressed or kind_of(context)  # a part of a table may be none
         form = int(rng.integers(2**32))  # the same for both: only what is said tells them apart
+        way = "text" if rng.random() < _BLUNT_SHARE else kind
         planted = (instructions["text"].iat[instruction], _note(kind, sentences, split, rng))
-        attack, twin = (plant(shown, kind, text, position, np.random.default_rng(form)) for text in planted)
+        attack, twin = (plant(shown, way, text, position, np.random.default_rng(form)) for text in planted)
         made = [
-            (attack, Label.DIRECT_INJECTION, f"indirect/{kind}/{position}"),
-            (twin, Label.BENIGN, f"innocent/{kind}/{position}"),
+            (attack, Label.DIRECT_INJECTION, f"indirect/{kind}/{third(attack, twin)}"),
+            (twin, Label.BENIGN, f"innocent/{kind}/{third(twin, attack)}"),
         ]
         if fold(context) not in bare:
             bare.add(fold(context))
@@ -179,6 +184,25 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
         for text, label, family in made:
             rows.append((text, int(label), INDIRECT, family, int(document["group"]), document["lang"], split))
     return to_records(rows)
+
+
+def third(text: str, twin: str) -> str:
+    """The third of ``text`` (one of POSITIONS) in whose midst it differs from ``twin``."""
+    before, after = _alike(text, twin), _alike(text[::-1], twin[::-1])
+    middle = (before + max(len(text) - after, before)) / 2
+    return POSITIONS[min(int(len(POSITIONS) * middle / max(len(text), 1)), len(POSITIONS) - 1)]
+
+
+def _alike(one: str, other: str) -> int:
+    """Characters that both begin with."""
+    differs = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differs, min(len(one), len(other)))
+
+
+def _room(text: str) -> int:
+    """Characters of ``text`` to use: in scripts whose letters are pieces of their own a third as many."""
+    dense = sum(character >= _DENSE_FROM for character in text[:MAX_CONTEXT])
+    return MAX_CONTEXT // 3 if 2 * dense > min(len(text), MAX_CONTEXT) else MAX_CONTEXT
 
 
 def _chosen(documents: pd.DataFrame, count: int, rng: np.random.Generator) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import tempfile
 import threading
 import urllib.request
@@ -113,12 +114,12 @@ def _from_hub(dataset_id: str, config: str | None, revision: str | None) -> RawD
 def _way_in(error: Exception, dataset_id: str, token: str | None) -> str | None:
     """What opens a set that was refused: a token, another token, or its licence; None where it was no refusal."""
     said = str(error).lower()
-    if not any(word in said for word in ("gated", "401", "403", "unauthorized", "forbidden", "authenticated")):
+    if not re.search(r"gated|\b40[13]\b|unauthorized|forbidden|authenticated", said):
         return None
     page = f"https://huggingface.co/datasets/{dataset_id}"
     if token is None:
         return f"no token: accept its licence at {page} and set HF_TOKEN"
-    if "401" in said or "unauthorized" in said or "invalid" in said:
+    if re.search(r"\b401\b|unauthorized|invalid", said):
         return "HF_TOKEN is not valid: make one at https://huggingface.co/settings/tokens and set it"
     return f"licence not accepted: accept it at {page} with the account of HF_TOKEN"
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from guardlib.distillation.losses import language_model_loss
 from guardlib.distillation.objective import Teacher, pool_attention, take
 from guardlib.distillation.pair import LanguageModel, Match
 from guardlib.distillation.text import Pieces
+from guardlib.evaluation.metrics import mean_interval
 
 TOP = 5  # tokens compared at each position
 
@@ -132,15 +132,6 @@ def _seconds(model: LanguageModel, pieces: Pieces, side: str, repeats: int) -> f
         model.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float().sum().item()
         times.append(time.perf_counter() - began)
     return float(np.median(times[1:])) / len(ids)
-
-
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its Student-t interval over seeds; the interval is infinite for a single seed."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float(values.mean()), -np.inf, np.inf
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
 def summarise(runs: pd.DataFrame, metric: str = "perplexity", reference: str = "routed") -> pd.DataFrame:

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from guardlib.config import DistillationConfig, ModelConfig, Profile
 from guardlib.distillation.curriculum import curriculum
-from guardlib.distillation.evaluation import mean_interval
 from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, Pooled
 from guardlib.distillation.losses import contrastive_loss, feature_loss, kd_loss
-from guardlib.evaluation.metrics import prepared
+from guardlib.evaluation.metrics import mean_interval, prepared
 from guardlib.evaluation.scores import score_rows
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.dual_branch import DualBranchModel, DualOutput

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 
 from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES
 
@@ -38,6 +38,15 @@ def wilson(hits, n, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndar
         half = np.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     low, high = np.where(hits == 0, 0.0, centre - half), np.where(hits == n, 1.0, centre + half)  # exact at the ends
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+
+
+def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Mean and its Student-t interval, of seeds say; for a single value the interval is infinite."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()), -np.inf, np.inf
+    half = t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
 def at_threshold(rows: pd.DataFrame, threshold: float | Mapping[str, float]) -> pd.DataFrame:

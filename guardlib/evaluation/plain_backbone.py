@@ -111,8 +111,10 @@ def _make(profile: Profile) -> tuple[PlainBackbone, torch.dtype]:
     with torch.random.fork_rng():
         torch.manual_seed(profile.seed)
         model = PlainBackbone(find_backbone("minilm" if choice == "none" else choice), profile.model.max_length)
-    device = pick_device()
-    return model.to(device).eval(), pick_precision(profile.training.precision, device)
+    device, precision = pick_device(), profile.training.precision
+    if precision == "float16":  # this loss is not scaled
+        precision = "auto"
+    return model.to(device).eval(), pick_precision(precision, device)
 
 
 def _run(model: PlainBackbone, ids: list[list[int]], function, dtype: torch.dtype, tokens: int, label: str):

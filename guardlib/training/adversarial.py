@@ -22,6 +22,7 @@ from guardlib.training.losses import Losses
 from guardlib.training.step import forward
 
 METHODS = ("none", "fgsm", "pgd")
+_SCALE = 2.0**14  # of the loss, so that its gradients do not vanish in float16; only their direction counts
 _STEP_SHARE = 2.5  # pgd steps are this share of epsilon divided by their number, so that the boundary can be reached
 
 
@@ -29,9 +30,9 @@ def check_adversarial(config: TrainingConfig) -> None:
     """Raise ConfigError for a method that does not exist, or sizes out of range."""
     if config.adversarial not in METHODS:
         raise ConfigError(f"training.adversarial is {config.adversarial!r}; expected one of {', '.join(METHODS)}")
-    if not 0 <= config.adversarial_start <= 1:
+    if not 0 <= config.adversarial_start < 1:
         raise ConfigError(
-            f"training.adversarial_start is {config.adversarial_start}; expected 0 (from the first step) to 1 (never)"
+            f"training.adversarial_start is {config.adversarial_start}; expected 0 (from the first step) to below 1"
         )
     if config.adversarial_epsilon <= 0 or config.adversarial_steps < 1:
         raise ConfigError(
@@ -41,19 +42,19 @@ def check_adversarial(config: TrainingConfig) -> None:
 
 
 def adversarial_losses(
-    model: DualBranchModel, batch: TrainingBatch, config: TrainingConfig, dtype: torch.dtype
+    model: DualBranchModel, batch: TrainingBatch, config: TrainingConfig, dtype: torch.dtype, progress: float = 1.0
 ) -> Losses:
     """Losses of ``batch`` at the worst embeddings found within ``config.adversarial_epsilon`` of the true ones.
 
     Costs a forward and backward pass per step (one for fgsm), and the forward pass of the losses returned. Gradients
     that the model's parameters hold are left as they are.
     """
-    with perturbed(model, worst_perturbation(model, batch, config, dtype)):
-        return forward(model, batch, config, dtype)[1]
+    with perturbed(model, worst_perturbation(model, batch, config, dtype, progress)):
+        return forward(model, batch, config, dtype, progress)[1]
 
 
 def worst_perturbation(
-    model: DualBranchModel, batch: TrainingBatch, config: TrainingConfig, dtype: torch.dtype
+    model: DualBranchModel, batch: TrainingBatch, config: TrainingConfig, dtype: torch.dtype, progress: float = 1.0
 ) -> Tensor:
     """What to add to the embeddings [B, L, D] to raise the loss, at most ``config.adversarial_epsilon`` per text."""
     steps = config.adversarial_steps if config.adversarial == "pgd" else 1
@@ -61,8 +62,9 @@ def worst_perturbation(
     delta_BLD = None
     for _ in range(steps):
         with perturbed(model, delta_BLD) as embeddings:
-            loss = forward(model, batch, config, dtype)[1].total
-        gradient_BLD = torch.autograd.grad(loss, embeddings[0])[0].float()
+            loss = forward(model, batch, config, dtype, progress)[1].total
+        gradient_BLD = torch.autograd.grad(_SCALE * loss, embeddings[0])[0].float()
+        gradient_BLD = gradient_BLD.nan_to_num(posinf=0.0, neginf=0.0)
         moved_BLD = gradient_BLD * (size / norm(gradient_BLD))
         delta_BLD = _project(moved_BLD if delta_BLD is None else delta_BLD + moved_BLD, config.adversarial_epsilon)
     return delta_BLD

@@ -15,7 +15,7 @@ from guardlib.model.build import Guardrail
 from guardlib.text.tokenizer import UNK
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.step import forward
-from guardlib.training.trainer import make_optimizer, pick_device, pick_precision, token_budget
+from guardlib.training.trainer import make_optimizer, make_scaler, pick_device, pick_precision, token_budget
 
 _OVERFIT_STEPS = 12
 
@@ -48,18 +48,20 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
     """
     config = profile.training
     device = pick_device()
-    dtype = pick_precision(config.precision, device)
+    dtype = pick_precision(config.precision, device, scaled=True)
     model = copy.deepcopy(guardrail.model).to(device).train()
     epoch = Epoch(frame, guardrail.reader, config, seed=profile.seed, epoch=0)
     batch = _mixed_batch(epoch)
-    optimizer = make_optimizer(model, config)
+    optimizer, scaler = make_optimizer(model, config), make_scaler(device, dtype)
     losses, seconds, output = [], [], None
     for _ in range(_OVERFIT_STEPS):
         started = time.perf_counter()
         output, (loss, *_) = forward(model, batch, config, dtype)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)

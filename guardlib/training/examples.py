@@ -28,7 +28,6 @@ _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _PIECE = (32, 97)  # tokens of a piece of a text, from and below
-_TRICKS = {name: attack.kind for name, attack in ATTACKS.items()}
 _PLACES = {"start": 0.0, "middle": 0.5, "end": 1.0}  # attacks.POSITIONS of an instruction in its document
 _LENGTH_STEP = 8  # lengths are rounded up to a multiple: on a CPU every new shape costs bfloat16 a compiled kernel
 _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave little padding, few enough to stay shuffled
@@ -111,9 +110,14 @@ def shares(frame: pd.DataFrame) -> pd.Series:
     would be read least.
     """
     source, family = frame["source"], frame["family"]
-    kinds = family.map(_TRICKS).where(source == OBFUSCATED, source)
+    kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)
     kinds = kinds.where(source != INDIRECT, family.str.rsplit("/", n=1).str[0])
     return kinds.where((source != CORPUS_ATTACKS) | (frame["label"] == Label.BENIGN), family)
+
+
+def _tricks(frame: pd.DataFrame) -> pd.Series:
+    """Kind of the attack that each row's family names; NaN where it names none."""
+    return frame["family"].map({name: attack.kind for name, attack in ATTACKS.items()})
 
 
 def training_windows(
@@ -131,7 +135,7 @@ def training_windows(
     room = reader.max_length * _CHARS_PER_TOKEN
     views = []
     documents = frame["source"] == INDIRECT
-    carriers = (frame["source"] == OBFUSCATED) & (frame["family"].map(_TRICKS) == "wrapper")
+    carriers = (frame["source"] == OBFUSCATED) & (_tricks(frame) == "wrapper")
     for text, label, whole in zip(frame["text"], frame["label"], documents | carriers, strict=True):
         choices = reader.views(text[: 4 * room])
         view = choices[rng.integers(len(choices))]

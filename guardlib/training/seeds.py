@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
 
 from guardlib.config import ConfigError, Profile
-from guardlib.evaluation.metrics import CONFIDENCE, headline
+from guardlib.evaluation.metrics import CONFIDENCE, headline, mean_interval
+from guardlib.evaluation.routing import RouterCollapse
 from guardlib.model.build import build_guardrail
 from guardlib.training.operating_points import finish_training, score_split
-from guardlib.training.trainer import train
+from guardlib.training.trainer import run_identity, train
+
+_SCORES, _IDENTITY = "test_scores.parquet", "identity.json"
 
 
 def train_other_seeds(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -> dict[int, pd.DataFrame]:
     """Train, calibrate and score once for each seed of ``training.seeds`` but the first, which is the run's own.
 
-    Each has a folder ``seed_N`` in ``folder``; one whose rows are there is not trained again.
+    Each has a folder ``seed_N`` in ``folder``; one that was finished with these settings and rows is not trained again
+    (unless ``training.resume`` is off). A seed whose router collapses is a warning, and missing from the result.
 
     Args:
         frames: the splits ``train``, ``validation`` and ``test``.
@@ -34,31 +41,59 @@ def train_other_seeds(frames: Mapping[str, pd.DataFrame], profile: Profile, fold
         raise ConfigError(f"training.seeds is {profile.training.seeds}; expected at least 1")
     found = {}
     for seed in range(profile.seed + 1, profile.seed + profile.training.seeds):
-        own, scores = folder / f"seed_{seed}", folder / f"seed_{seed}" / "test_scores.parquet"
-        if not scores.is_file():
-            again = dataclasses.replace(profile, seed=seed)
-            guardrail = build_guardrail(again, frames["train"]["text"], own)
-            train(guardrail.model, guardrail.reader, frames["train"], frames["validation"], again, own)
-            guardrail, _ = finish_training(guardrail, frames["validation"], again, own)
-            score_split(guardrail, frames["test"], "test", again).to_parquet(scores)
-        found[seed] = pd.read_parquet(scores)
+        again = dataclasses.replace(profile, seed=seed)
+        try:
+            found[seed] = _train(frames, again, folder / f"seed_{seed}")
+        except RouterCollapse as error:
+            warnings.warn(f"seed {seed} has no figures: {error}", stacklevel=2)
     return found
 
 
+def _train(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -> pd.DataFrame:
+    identity = _identity(frames, profile)
+    if profile.training.resume and _finished(folder, identity):
+        return pd.read_parquet(folder / _SCORES)
+    (folder / _IDENTITY).unlink(missing_ok=True)
+    guardrail = build_guardrail(profile, frames["train"]["text"], folder)
+    train(guardrail.model, guardrail.reader, frames["train"], frames["validation"], profile, folder)
+    guardrail, _ = finish_training(guardrail, frames["validation"], profile, folder)
+    rows = score_split(guardrail, frames["test"], "test", profile)
+    rows.to_parquet(folder / _SCORES)
+    temporary = folder / f".{_IDENTITY}.part"
+    temporary.write_text(json.dumps(identity), encoding="utf-8")
+    os.replace(temporary, folder / _IDENTITY)  # last, and at once: it says that the rows beside it are whole
+    return rows
+
+
+def _finished(folder: Path, identity: dict[str, str]) -> bool:
+    try:
+        return json.loads((folder / _IDENTITY).read_text(encoding="utf-8")) == identity
+    except (OSError, ValueError):
+        return False
+
+
+def _identity(frames: Mapping[str, pd.DataFrame], profile: Profile) -> dict[str, str]:
+    """What must be the same for rows on disk to be these: settings, seed, and the rows of each split."""
+    identity = run_identity(profile, frames["train"])
+    for split in ("validation", "test"):
+        digest = hashlib.sha256(pd.util.hash_pandas_object(frames[split][["text", "label"]], index=False).to_numpy())
+        identity[split] = digest.hexdigest()[:16]
+    return identity
+
+
 def spread(rows: Mapping[int, pd.DataFrame], confidence: float = CONFIDENCE) -> pd.DataFrame:
-    """Figures of the test split by seed, then their mean with its t interval (NaN for one seed).
+    """Figures of the test split by seed, then their mean with its t interval, cut to 0..1 (of one seed: all of it).
 
     Args:
         rows: score rows by seed.
 
     Returns:
-        ``seed`` ("mean", "low" and "high" at the end), ``accuracy, tpr, fpr, deep_share``.
+        ``seed`` ("mean", "low" and "high" at the end), ``n, accuracy, tpr, fpr, deep_share``.
     """
-    table = pd.DataFrame(
-        {seed: headline(part).iloc[0][["accuracy", "tpr", "fpr"]] for seed, part in rows.items()}
-    ).T.astype(float)
+    columns = ["n", "accuracy", "tpr", "fpr"]
+    table = pd.DataFrame({seed: headline(part).iloc[0][columns] for seed, part in rows.items()}).T.astype(float)
     table["deep_share"] = [float((part["route"] == "deep").mean()) for part in rows.values()]
-    mean, error = table.mean(), stats.sem(table, axis=0) if len(table) > 1 else float("nan")
-    half = stats.t.ppf((1 + confidence) / 2, max(len(table) - 1, 1)) * error
-    summary = pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half}).T
+    summary = {name: mean_interval(table[name].to_numpy(), confidence) for name in table}
+    summary = pd.DataFrame(summary, index=["mean", "low", "high"]).clip(0, 1)
+    summary["n"] = table["n"].iloc[0]
     return pd.concat([table, summary]).rename_axis("seed").reset_index()

@@ -73,8 +73,15 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def pick_precision(choice: str, device: torch.device) -> torch.dtype:
-    """``auto`` → bfloat16 where the hardware multiplies it, else float32 (emulated bfloat16 is twenty times slower)."""
+def pick_precision(choice: str, device: torch.device, scaled: bool = False) -> torch.dtype:
+    """``auto`` → bfloat16 where the hardware multiplies it, else float32 (emulated bfloat16 is twenty times slower).
+
+    Args:
+        scaled: the caller scales its loss (:func:`make_scaler`), so that float16 may be chosen.
+
+    Raises:
+        ConfigError: none of these.
+    """
     if choice == "auto":
         native = (
             torch.cuda.is_bf16_supported()
@@ -82,9 +89,17 @@ def pick_precision(choice: str, device: torch.device) -> torch.dtype:
             else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
         return torch.bfloat16 if native else torch.float32
-    if choice not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"training.precision is {choice!r}; expected auto, float32, bfloat16 or float16")
+    choices = ("float32", "bfloat16", "float16")[: 3 if scaled else 2]
+    if choice not in choices:
+        raise ConfigError(f"training.precision is {choice!r}; expected one of auto, {', '.join(choices)}")
     return getattr(torch, choice)
+
+
+def make_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Scales the loss up in float16, where small gradients vanish; does nothing in other precisions."""
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    scaler.scale(torch.zeros((), device=device))  # it has its scale from its first use on; a process may have no batch
+    return scaler
 
 
 def token_budget(config: TrainingConfig, epoch_tokens: int, dtype: torch.dtype) -> int:
@@ -137,8 +152,8 @@ def train(
         guidance: a teacher's part of the loss, of a batch, the model's output and progress in 0..1; added to the total.
 
     Raises:
-        TrainingError: a loss or gradient that is not finite (names step and batch rows; the last checkpoint is good),
-            or no rows to train or validate on.
+        TrainingError: a loss or gradient that is not finite, in float16 at any scale (names step and batch rows; the
+            last checkpoint is good), or no rows to train or validate on.
         RouterCollapse: at the end, if the router sends (nearly) all texts one way.
         CheckpointError: the checkpoint found there is damaged or of another run, or none can be written.
     """
@@ -158,7 +173,7 @@ class _Run:
         self.processes = Processes()
         self.batches_per_step = self.config.accumulate * self.processes.count
         self.device = pick_device()
-        self.dtype = pick_precision(self.config.precision, self.device)
+        self.dtype = pick_precision(self.config.precision, self.device, scaled=True)
         self.model = model.to(self.device)
         self.reader, self.train_frame = reader, train_frame
         if not len(train_frame) or not len(validation_frame):
@@ -176,8 +191,7 @@ class _Run:
         self.last = folder / "checkpoints" / "last.safetensors"
         self.best = folder / "checkpoints" / "best.safetensors"
         self.identity = run_identity(profile, train_frame) | {"vocabulary": reader.tokenizer.fingerprint()}
-        # Small gradients vanish in float16: the loss is scaled up, and a step whose gradients overflow is left out.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.scaler = make_scaler(self.device, self.dtype)
         self.state = Progress()
         torch.manual_seed(profile.seed)
         if self.config.resume and self.last.is_file():
@@ -250,8 +264,10 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         if not norm.isfinite() and not self.scaler.is_enabled():
             self._stop("gradient norm", float(norm), batch)  # one step on it would poison the weights
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)  # in float16 a step whose gradients overflow is left out, and the scale halved
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            self._stop("scale of the loss in float16", self.scaler.get_scale(), batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         if self.state.step % _LOG_EVERY == 0:
@@ -268,7 +284,7 @@ class _Run:
             self._stop("loss", losses.total.item(), batch)
         self.scaler.scale(losses.total / self.batches_per_step).backward()
         if self.config.adversarial != "none" and share >= self.config.adversarial_start:
-            worst = adversarial_losses(self.model, batch, self.config, self.dtype)
+            worst = adversarial_losses(self.model, batch, self.config, self.dtype, share)
             if not is_finite(worst):
                 self._stop("adversarial loss", worst.total.item(), batch)
             self.scaler.scale(worst.total * (self.config.adversarial_weight / self.batches_per_step)).backward()
@@ -362,7 +378,7 @@ class _Run:
 def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
     """What a checkpoint must agree on to be resumed: model and training settings, seed, training data."""
     settings = profile.to_dict()
-    training = {k: v for k, v in settings["training"].items() if k not in RESUMING}
+    training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, "seeds")}  # each trains alike
     rows = hashlib.sha256()
     for text, label in zip(frame["text"], frame["label"], strict=True):
         rows.update(text.encode("utf-8", "surrogatepass") + b"\0%d\n" % label)

@@ -1,5 +1,6 @@
-import html
+import csv
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -20,9 +21,16 @@ CSV = "town,people,area\nPorto,231000,41\nFaro,67000,202\nBraga,193000,183"
 EMAIL = "Dear Ana,\n\nthe lamp came today.\n\nIt is broken.\n\nBest,\nPiotr"
 WEB = "<html><body><h1>Lamps</h1><p>Three new ones.</p><p>Sale.</p></body></html>"
 TEXT = "The mill was built in 1820. It burnt down twice. Today it is a museum."
+DEBOUNCE = (
+    "function later(fn, ms) {\n  let timer;\n  return () => {\n    stop(timer);\n    timer = go(fn, ms);\n  };\n}"
+)
+NESTED = (
+    "def area(w, h):\n\n    total = w * h\n\n    if total:\n\n        return total\n\n    else:\n\n        return 0"
+)
+QUOTED = 'item,count,note\n"Puffin, small",6,"call first, then come"\nTern,4,"say ""hello"""\nGull,2,none'
 EXAMPLES = [
     ("code", CODE), ("code", SQL), ("code", SCRIPT), ("json", JSON), ("table", TABLE), ("table", CSV), ("email", EMAIL),
-    ("web", WEB), ("text", TEXT),
+    ("web", WEB), ("text", TEXT), ("code", DEBOUNCE), ("code", NESTED), ("table", QUOTED),
 ]  # fmt: skip
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -38,6 +46,7 @@ def test_kinds_are_told_by_what_a_text_looks_like(kind, document):
         "Ana, Ben, Carla\nDora, Emil, Fred\nGina, Hugo, Ida",
         "Use {braces} and <b> as you like; really.",
         "{not json}",
+        "UPDATE: the choir meets at six.\nBring the blue folder.",
         "",
         "Dear diary,",
     ],
@@ -63,6 +72,17 @@ def test_what_is_planted_breaks_nothing(position, seed):
         document: plant(document, kind, SAID, position, np.random.default_rng(seed)) for kind, document in EXAMPLES
     }
     compile(planted[CODE], "planted", "exec")
+    compile(planted[NESTED], "planted", "exec")
+    for document in (SCRIPT, SQL, DEBOUNCE, NESTED):
+        assert [line for line in planted[document].splitlines() if SAID not in line] == document.splitlines()
+    before, after = (list(csv.reader(text.splitlines())) for text in (QUOTED, planted[QUOTED]))
+    assert [len(row) for row in after] == [3] * 4
+    changed = [
+        new for row, was in zip(after, before, strict=True) for new, old in zip(row, was, strict=True) if new != old
+    ]
+    assert changed == [SAID]
+    assert [tag for tag in _page(planted[WEB])[0] if tag not in ("p", *_ADDED)] == ["html", "body", "h1"]
+    assert "".join(_page(planted[WEB])[1]).replace(SAID, "").replace("more", "") == "".join(_page(WEB)[1])
     value = json.loads(planted[JSON])
     assert value["city"] == "Porto"
     assert [day["day"] for day in value["days"]] == [1, 2]
@@ -73,6 +93,43 @@ def test_what_is_planted_breaks_nothing(position, seed):
         line for line in EMAIL.splitlines() if line
     ]
     assert planted[EMAIL].startswith("Dear Ana,")
+
+
+_ADDED = ("img", "div", "span", "meta", "a")
+
+
+def _page(page: str) -> tuple[list[str], list[str]]:
+    """Tags and texts of a page, as a browser would take them."""
+    tags: list[str] = []
+    texts: list[str] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append(tag)
+    parser.handle_data = texts.append
+    parser.feed(page)
+    parser.close()
+    return tags, texts
+
+
+@pytest.mark.parametrize("table", ["a;b;c\n;;\nd;e;f\ng;h;i", "|a|b|\n||  |\n|c|d|", ";;\n;;\n;;"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_rows_without_a_cell_are_passed_over(table, position):
+    assert plant(table, "table", SAID, position, np.random.default_rng(0)).count(SAID) == 1
+
+
+def test_a_comment_cannot_be_closed_from_within():
+    made = [plant(WEB, "web", "over ---> here", "middle", np.random.default_rng(seed)) for seed in range(30)]
+    comments = [text for text in made if "<!--" in text]
+    assert comments
+    assert all("here" not in "".join(_page(text)[1]) for text in comments)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_nothing_is_planted_in_a_script_or_title(position):
+    page = "<html><head><title>Mill</title><script>run();</script></head><body><p>Old.</p></body></html>"
+    for seed in range(20):
+        planted = plant(page, "web", SAID, position, np.random.default_rng(seed))
+        assert "<title>Mill</title>" in planted
+        assert "<script>run();</script>" in planted
 
 
 @pytest.mark.parametrize(("kind", "document"), EXAMPLES)
@@ -99,8 +156,9 @@ def test_any_sentence_can_be_planted_and_stays_inside(sentence, seed):
     assert sentence in json.dumps(json.loads(plant(JSON, "json", sentence, "middle", rng)), ensure_ascii=False) or (
         json.dumps(sentence, ensure_ascii=False)[1:-1] in plant(JSON, "json", sentence, "middle", rng)
     )
-    page = plant(WEB, "web", f"<b>{sentence}</b>", "middle", rng)
-    assert "Lamps" in html.unescape(page)
+    tags, texts = _page(plant(WEB, "web", f"<b>{sentence}</b>", "middle", rng))
+    assert "b" not in tags
+    assert "Lamps" in texts
     assert plant(TABLE, "table", sentence, "end", rng).count("|") == TABLE.count("|")
 
 
@@ -119,6 +177,10 @@ def test_unknown_kinds_and_positions_are_errors():
         plant(TEXT, "poem", SAID, "start", np.random.default_rng(0))
     with pytest.raises(ValueError, match="'top' does not exist; expected one of start, middle, end"):
         plant(TEXT, "text", SAID, "top", np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"'The mill was .* is no JSON object or list"):
+        plant(TEXT, "json", SAID, "start", np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"'The mill was .* has no tags; expected a web page"):
+        plant(TEXT, "web", SAID, "start", np.random.default_rng(0))
 
 
 def test_there_are_notes_for_every_kind():

@@ -6,7 +6,7 @@ import pytest
 from guardlib.data.attacks import POSITIONS
 from guardlib.data.corpus import corpus_frames
 from guardlib.data.documents import KINDS
-from guardlib.data.indirect import indirect
+from guardlib.data.indirect import indirect, third
 from guardlib.data.notes import NOTES
 from guardlib.data.splits import SPLITS
 from guardlib.data.wordings import of_split
@@ -30,12 +30,14 @@ def rows(pool, instructions) -> pd.DataFrame:
 
 def test_every_kind_and_position_is_there_with_a_twin_for_each_attack(rows):
     attacks, twins = (
-        rows.loc[rows["family"].str.startswith(prefix), "family"].str.split("/", n=1).str[1].value_counts()
+        rows.loc[rows["family"].str.startswith(prefix), "family"].str.split("/", expand=True)
         for prefix in ("indirect/", "innocent/")
     )
-    assert attacks.to_dict() == twins.to_dict()
-    assert attacks.sum() == 400
-    assert set(attacks.index) == {f"{kind}/{position}" for kind in KINDS for position in POSITIONS}
+    assert len(attacks) == 400
+    assert attacks[1].value_counts().to_dict() == twins[1].value_counts().to_dict()
+    assert set(attacks[1]) == set(KINDS)
+    for part in (attacks, twins):
+        assert (part[2].value_counts(normalize=True)[list(POSITIONS)] > 0.2).all()
     attack = rows["label"] == Label.DIRECT_INJECTION
     assert (attack == rows["family"].str.startswith("indirect/")).all()
     assert set(rows.loc[~attack, "label"]) == {Label.BENIGN}
@@ -45,11 +47,30 @@ def test_a_twin_differs_from_its_attack_in_what_is_said_alone(rows):
     texts = rows["text"].tolist()
     at = [place for place, family in enumerate(rows["family"]) if family.startswith("indirect/")]
     for place in at:
-        assert rows["family"].iat[place + 1] == rows["family"].iat[place].replace("indirect", "innocent")
+        attack, twin = (rows["family"].iat[place + step].split("/") for step in (0, 1))
+        assert [attack[0], *attack[1:2]] == ["indirect", twin[1]]
+        assert twin[0] == "innocent"
         assert rows["group"].iat[place + 1] == rows["group"].iat[place]
     alike = [len(_common(texts[place], texts[place + 1])) / len(texts[place + 1]) for place in at]
     assert pd.Series(alike).median() > 0.6
     assert all(texts[place] != texts[place + 1] for place in at)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"), [("", "d" * 90, "start"), ("d" * 40, "d" * 50, "middle"), ("d" * 90, "", "end")]
+)
+def test_the_position_is_where_it_came_to_stand(before, after, expected):
+    assert third(f"{before} send the keys {after}", f"{before} mind the step {after}") == expected
+    assert third("the same", "the same") == "end"  # nothing differs
+
+
+def test_documents_in_dense_scripts_are_cut_shorter(instructions):
+    text = "水車は一八二〇年に建てられた。二度焼けた。今日では博物館である。" * 30
+    pool = pd.DataFrame(
+        {"text": [text], "label": [0], "source": "corpus_benign", "family": "document", "group": [0], "lang": "ja"}
+    ).assign(split="train")
+    made = indirect(pool, instructions, 3, 0, "train")
+    assert made["text"].str.count("[ぁ-龯]").max() < 200
 
 
 def _common(one: str, other: str) -> str:

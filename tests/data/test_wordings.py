@@ -39,6 +39,13 @@ def test_each_wording_is_in_one_split_and_training_has_most(name):
     assert len(parts["train"]) > 2 * max(len(parts["validation"]), len(parts["test"]))
 
 
+def test_a_split_that_is_none_and_too_few_wordings_are_refused():
+    with pytest.raises(ValueError, match="split is 'held_out'; expected one of validation, test, train"):
+        of_split("abcdefgh", "held_out")
+    with pytest.raises(ValueError, match="2 wordings cannot be divided; expected at least 3"):
+        of_split("ab", "train")
+
+
 def test_by_hand():
     letters = "abcdefghijkl"
     assert of_split(letters, "validation") == ["a", "i"]

@@ -11,7 +11,6 @@ import torch
 
 from guardlib.distillation.evaluation import (
     compression,
-    mean_interval,
     perplexity,
     retention,
     summarise,
@@ -19,6 +18,7 @@ from guardlib.distillation.evaluation import (
 )
 from guardlib.distillation.pair import match
 from guardlib.distillation.text import Pieces
+from guardlib.evaluation.metrics import mean_interval
 
 
 def test_a_model_that_knows_nothing_has_the_vocabularys_perplexity(student, pieces):

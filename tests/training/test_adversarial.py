@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guardlib.config import ConfigError, TrainingConfig
-from guardlib.training import adversarial
+from guardlib.training import adversarial, trainer
 from guardlib.training.adversarial import adversarial_losses, check_adversarial, worst_perturbation
 from guardlib.training.examples import Epoch
 from guardlib.training.step import forward
@@ -72,8 +72,28 @@ def test_training_with_it_makes_the_worst_case_better(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("adversarial", "fgm"), ("adversarial_epsilon", 0.0), ("adversarial_steps", 0)]
+    ("setting", "value"),
+    [("adversarial", "fgm"), ("adversarial_epsilon", 0.0), ("adversarial_steps", 0), ("adversarial_start", 1.0)],
 )
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(ConfigError, match=f"training.{setting} is"):
         check_adversarial(dataclasses.replace(TrainingConfig(), **{setting: value}))
+
+
+def test_adversarial_reading_begins_where_it_is_told_to(tmp_path, monkeypatch):
+    shares = []
+    real = trainer.adversarial_losses
+    monkeypatch.setattr(trainer, "adversarial_losses", lambda *given: shares.append(given[-1]) or real(*given))
+    profile = make_profile(epochs=2, adversarial="fgsm", adversarial_start=0.5, router_warmup_share=0.9)
+    train(make_model().train(), make_reader(), make_frame(), make_frame(40, seed=1), profile, tmp_path, False)
+    assert 0.5 <= min(shares) < 0.7  # progress is passed on: the router's loss is still warming up
+    assert max(shares) < 1
+
+
+@pytest.mark.parametrize("method", ["fgsm", "pgd"])
+def test_a_perturbation_is_found_in_float16_though_the_gradient_is_tiny(method):
+    """Of a text the model is sure of: unscaled, its gradient is below what float16 holds."""
+    config = dataclasses.replace(make_profile().training, adversarial_epsilon=0.5, focal_alpha=1e-6, **SETTINGS[method])
+    delta = worst_perturbation(make_model(), batch_of(config), config, torch.float16)
+    assert delta.isfinite().all()
+    assert (adversarial.norm(delta) > 0.4).all()

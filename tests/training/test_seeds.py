@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from guardlib.config import ConfigError
+from guardlib.evaluation.routing import RouterCollapse
 from guardlib.training import seeds
 from tests.helpers import TINY, make_frame, make_profile
 
@@ -27,6 +28,29 @@ def test_each_seed_is_another_model_and_is_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "train", lambda *_: pytest.fail("a finished seed was trained again"))
     again = seeds.train_other_seeds(FRAMES, with_seeds(3), tmp_path)
     pd.testing.assert_frame_equal(again[2], found[2])
+
+
+def test_a_seed_of_other_settings_or_cut_short_is_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("guardlib.training.trainer.check_collapse", lambda *_, **__: None)
+    monkeypatch.setattr("guardlib.training.operating_points.check_collapse", lambda *_, **__: None)
+    before = seeds.train_other_seeds(FRAMES, with_seeds(2), tmp_path)
+    slower = dataclasses.replace(
+        with_seeds(2), training=dataclasses.replace(with_seeds(2).training, learning_rate=1e-4)
+    )
+    after = seeds.train_other_seeds(FRAMES, slower, tmp_path)
+    assert not after[1]["score"].equals(before[1]["score"])
+    (tmp_path / "seed_1" / "identity.json").unlink()  # a run that was killed while it wrote the rows
+    (tmp_path / "seed_1" / "test_scores.parquet").write_bytes(b"PAR1 half a file")
+    pd.testing.assert_frame_equal(seeds.train_other_seeds(FRAMES, slower, tmp_path)[1], after[1])
+
+
+def test_a_seed_whose_router_collapses_is_a_warning(tmp_path, monkeypatch):
+    def collapses(*_, **__):
+        raise RouterCollapse("the router sends 100 % of texts deep")
+
+    monkeypatch.setattr(seeds, "train", collapses)
+    with pytest.warns(UserWarning, match="seed 1 has no figures: the router sends 100 %"):
+        assert seeds.train_other_seeds(FRAMES, with_seeds(2), tmp_path) == {}
 
 
 def test_one_seed_trains_no_other_and_none_is_refused(tmp_path):
@@ -56,11 +80,13 @@ def test_spread_has_the_mean_and_its_t_interval():
     table = seeds.spread({0: rows(8, 3), 1: rows(6, 2), 2: rows(10, 4)}).set_index("seed")
     assert table.loc[[0, 1, 2], "accuracy"].tolist() == [0.8, 0.6, 1.0]
     low, high = stats.t.interval(0.95, 2, loc=0.8, scale=stats.sem([0.8, 0.6, 1.0]))
-    assert table.loc[["low", "mean", "high"], "accuracy"].tolist() == pytest.approx([low, 0.8, high])
+    assert high > 1  # which no accuracy is
+    assert table.loc[["low", "mean", "high"], "accuracy"].tolist() == pytest.approx([low, 0.8, 1])
+    assert (table["n"] == 10).all()
     assert table.loc["mean", "deep_share"] == pytest.approx(0.3)
 
 
-def test_spread_of_one_seed_has_no_interval():
+def test_spread_of_one_seed_says_nothing_of_others():
     table = seeds.spread({7: rows(8, 3)}).set_index("seed")
     assert table.loc["mean", "accuracy"] == 0.8
-    assert table.loc[["low", "high"]].isna().all(axis=None)
+    assert table.loc[["low", "high"], "accuracy"].tolist() == [0, 1]

@@ -174,11 +174,41 @@ def test_half_precision_runs_and_learns(tmp_path, precision, adversarial):
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
 
 
-def test_float16_leaves_out_a_step_that_overflows_and_goes_on(tmp_path):
-    """The scale starts at 65,536, far too high for a loss of this size: it is halved until the gradients fit."""
-    model, history = run(tmp_path, make_profile(epochs=2, precision="float16"))
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert history["train_loss"].notna().all()
+def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale(tmp_path, monkeypatch):
+    steps: list[tuple[float, bool]] = []
+    real = trainer._Run._backward
+
+    def overflows(self, batch):
+        losses = real(self, batch)
+        if self.state.step == 3:
+            next(self.model.parameters()).grad.fill_(math.inf)
+        return losses
+
+    def watched(self, step=trainer._Run._step):
+        before = [parameter.detach().clone() for parameter in self.model.parameters()]
+        step(self)
+        same = all(torch.equal(a, b) for a, b in zip(before, self.model.parameters(), strict=True))
+        steps.append((self.scaler.get_scale(), same))
+
+    monkeypatch.setattr(trainer._Run, "_backward", overflows)
+    monkeypatch.setattr(trainer._Run, "_step", watched)
+    run(tmp_path, make_profile(epochs=1, precision="float16"))
+    assert steps[3][1]
+    assert steps[3][0] == steps[2][0] / 2
+    assert not steps[4][1]  # and goes on
+
+
+def test_float16_stops_where_no_scale_helps(tmp_path, monkeypatch):
+    real = trainer._Run._backward
+
+    def broken(self, batch):
+        losses = real(self, batch)
+        next(self.model.parameters()).grad.fill_(math.nan)
+        return losses
+
+    monkeypatch.setattr(trainer._Run, "_backward", broken)
+    with pytest.raises(TrainingError, match=r"scale of the loss in float16 is 0\.5 at step 1[67] on training rows"):
+        run(tmp_path, make_profile(precision="float16"))
 
 
 # ------------------------------------------------------------------------------------------------------ regression
@@ -239,6 +269,15 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path, monkeypatch, at_step)
     pd.testing.assert_frame_equal(history.drop(columns=CLOCK), expected.drop(columns=CLOCK), atol=1e-6, rtol=0)
     steps = [pd.read_csv(tmp_path / name / "steps.csv") for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*steps, atol=1e-6, rtol=0)
+
+
+def test_a_killed_run_in_float16_resumes_to_the_same_scale_and_result(tmp_path, monkeypatch):
+    profile = make_profile(precision="float16")
+    whole, expected = run(tmp_path / "whole", profile)
+    run_killed(tmp_path / "killed", monkeypatch, 12, profile)
+    resumed, history = run(tmp_path / "killed", profile, model=fresh_model(seed=5))
+    assert_same_weights(whole, resumed)
+    pd.testing.assert_frame_equal(history.drop(columns=CLOCK), expected.drop(columns=CLOCK), atol=1e-6, rtol=0)
 
 
 def test_resume_goes_on_from_the_checkpoint(tmp_path, monkeypatch, capsys):
@@ -397,10 +436,12 @@ def test_precision():
     cpu = torch.device("cpu")
     assert pick_precision("float32", cpu) == torch.float32
     assert pick_precision("bfloat16", cpu) == torch.bfloat16
-    assert pick_precision("float16", cpu) == torch.float16
+    assert pick_precision("float16", cpu, scaled=True) == torch.float16
     assert pick_precision("auto", cpu) in (torch.float32, torch.bfloat16)
-    with pytest.raises(ConfigError, match=r"expected auto, float32, bfloat16 or float16"):
-        pick_precision("float8", cpu)
+    with pytest.raises(ConfigError, match=r"precision is 'float8'; expected one of auto, float32, bfloat16, float16"):
+        pick_precision("float8", cpu, scaled=True)
+    with pytest.raises(ConfigError, match=r"precision is 'float16'; expected one of auto, float32, bfloat16$"):
+        pick_precision("float16", cpu)  # by whoever does not scale the loss
 
 
 if __name__ == "__main__":
