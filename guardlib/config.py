@@ -1,7 +1,7 @@
 """Every setting of a run, as frozen dataclasses. One :class:`Profile` is one value of all of them.
 
-``smoke`` is for tests, ``laptop`` is the default (a real result on two CPU cores), ``release`` is the same on
-permissively licensed data (the guard inside the package), ``paper`` is everything.
+``smoke`` is for tests, ``laptop`` is the default (a real result on two CPU cores), ``release`` is nearly the same, longer
+and on permissively licensed data alone (the guard inside the package), ``paper`` is everything.
 The code is the same for all; only these numbers differ. The resolved profile is saved with every artifact.
 """
 
