@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +42,7 @@ WITHOUT_MIRROR = {
     "corpus_heldout", "corpus_multilingual", "flipattack", "transforms", "over_defence", "long_documents", "robustness",
     "pint_proxy", "flipattack_wrapped", "codechameleon",
 }  # fmt: skip
-GATED_OR_SUPPLIED = {"wildguard_test", "toxic_chat", "pint", "guardset_x"}
+GATED_OR_SUPPLIED = {"wildguard_test", "toxic_chat", "pint", "guardset_x", "notinject_unseen"}
 ATTACK_OF = {variant_of(name): name for name in ATTACKS}
 
 
@@ -276,6 +278,16 @@ def test_supplied_files_are_read_and_checked(tmp_path):
 
 @pytest.mark.skipif(not MIRROR, reason="GUARDLIB_DATA names no mirror")
 class TestRealSets:
+    def test_notinject_without_rows_that_a_peer_was_chosen_on(self, tmp_path):
+        mirror = tmp_path / "mirror"
+        shutil.copytree(Path(MIRROR) / "leolee99", mirror / "leolee99")
+        rows = build_benchmarks(get_profile("paper"), mirror, ["notinject"])[0]
+        seen = [{"prompt": text.upper(), "label": 0} for text in rows["text"][:48]] + [{"prompt": "other", "label": 1}]
+        (mirror / "leolee99" / "piguard-valid.json").write_text(json.dumps(seen))
+        left = build_benchmarks(get_profile("paper"), mirror, ["notinject_unseen"])[0]
+        assert len(left) == 291
+        assert set(left["text"]) == set(rows["text"][48:])
+
     def test_published_sizes(self, built):
         sizes = built[0].groupby(["benchmark", "variant"]).size()
         assert sizes["notinject"].to_dict() == {"one": 113, "two": 113, "three": 113}

@@ -8,12 +8,12 @@ import pandas as pd
 
 from guardlib.config import get_profile
 from guardlib.data.files import ENDINGS
-from guardlib.data.records import FormatError, SourceError
-from guardlib.evaluation.benchmarks import BENCHMARKS, Context, benchmark, build_benchmarks
+from guardlib.data.records import FormatError, SourceError, fold
+from guardlib.evaluation.benchmarks import BENCHMARKS, BENIGN, Context, benchmark, build_benchmarks
 from guardlib.evaluation.prompts import PromptFileError, read_prompts
 
 #: Benchmarks whose rows come from such a file.
-SUPPLIED = ("pint", "guardset_x")
+SUPPLIED = ("pint", "guardset_x", "notinject_unseen")
 
 
 def supplied(context: Context, stem: str, how: str) -> pd.DataFrame:
@@ -42,6 +42,22 @@ def supplied(context: Context, stem: str, how: str) -> pd.DataFrame:
 )
 def guardset_x(context: Context) -> pd.DataFrame:
     return supplied(context, "guardset-x", "take it from its authors (arXiv 2506.19054) as text, label, category")
+
+
+@benchmark(
+    "notinject_unseen",
+    measures="NotInject without the rows that PIGuard's checkpoint was chosen on, where a user supplies that file.",
+    licence="MIT",
+    positive="nothing: every row is benign",
+    kinds=(BENIGN,),
+    derived=True,  # rows of notinject
+)
+def notinject_unseen(context: Context) -> pd.DataFrame:
+    how = "take datasets/valid.json of github.com/leolee99/PIGuard"
+    seen = set(supplied(context, "leolee99/piguard-valid", how)["text"].map(fold))
+    rows = context.source("notinject")
+    variant = rows["split"].str.removeprefix("NotInject_")
+    return rows.assign(variant=variant)[~rows["text"].map(fold).isin(seen)]
 
 
 def supplied_status(mirror: Path | None) -> list[dict]:
