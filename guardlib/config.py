@@ -1,7 +1,7 @@
 """Every setting of a run, as frozen dataclasses. One :class:`Profile` is one value of all of them.
 
-``smoke`` is for tests, ``laptop`` is the default (a real result on two CPU cores), ``release`` is nearly the same, longer
-and on permissively licensed data alone (the guard inside the package), ``paper`` is everything.
+``smoke`` is for tests, ``laptop`` is the default (a real result on two CPU cores), ``release`` is nearly the same,
+longer and on permissively licensed data alone (the guard inside the package), ``paper`` is everything.
 The code is the same for all; only these numbers differ. The resolved profile is saved with every artifact.
 """
 
@@ -181,6 +181,7 @@ class DistillationConfig:
     checkpoint_every: int = 500
     resume: bool = True
     # guards
+    guard_teacher: str = ""  # a sequence classifier by Hub id or folder; empty: an ensemble of three, trained for it
     guard_tokens: int = 40_000  # training tokens of each guard; of a teacher, twice as many
     guard_rows: int = 6000  # of the training split
     guard_weight: float = 0.2  # of the teacher's part, beside the guard's own losses

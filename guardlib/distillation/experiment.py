@@ -131,5 +131,5 @@ def headline(teacher: dict, summary: pd.DataFrame, use: dict, guard_effect: pd.D
         "teacher_perplexity": teacher["perplexity"],
         **{f"{recipe}_perplexity": float(value) for recipe, value in by_recipe.items()},
         "router_collapsed": use["collapsed"],
-        "guard_auroc_gain": float(guard_effect.set_index("metric").loc["auroc", "difference"]),
+        "guard_auroc_gain": float(guard_effect.set_index(["benchmark", "metric"]).loc[("all", "auroc"), "difference"]),
     }

@@ -9,6 +9,8 @@ Legend: B texts of a batch, K classes.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import shutil
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from guardlib.config import DistillationConfig, ModelConfig, Profile
 from guardlib.distillation.curriculum import curriculum
-from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, Pooled
+from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, HubClassifier, Pooled
 from guardlib.distillation.losses import contrastive_loss, feature_loss, kd_loss
 from guardlib.evaluation.metrics import mean_interval, prepared
 from guardlib.evaluation.scores import score_rows
@@ -119,19 +121,39 @@ def measure(
     train_frame: pd.DataFrame, validation: pd.DataFrame, benchmarks: pd.DataFrame, profile: Profile, folder: Path,
     bar: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
-    """The effect of a teacher: the same small guard with and without it, a row per seed and way.
+    """The effect of a teacher: the same small guard with and without it, a row per seed, way and benchmark.
 
-    The teacher is an ensemble of three guards of the profile's own size. Benchmarks only measure.
+    The teacher is ``distillation.guard_teacher``, or an ensemble of three guards of the profile's own size. Benchmarks
+    only measure.
 
     Returns:
-        columns system ("alone" or "taught"), seed, auroc, tpr and fpr at the threshold that validation set for 1 %
-        false positives, n_pos, n_neg.
+        columns system ("alone" or "taught"), seed, benchmark ("all": pooled), auroc, tpr and fpr at the threshold that
+        validation set for 1 % false positives (NaN where a benchmark has no such rows), n_pos, n_neg.
+
+    Raises:
+        PairError: the teacher cannot be loaded, or its classes cannot be told apart.
     """
     config = profile.distillation
     count = min(config.guard_rows, len(train_frame))
     frames = (train_frame.sample(count, random_state=profile.seed).reset_index(drop=True), validation)
-    tokens = round(_TEACHER_TOKENS * config.guard_tokens)
-    ensemble = Ensemble(
+    chosen = HubClassifier(config.guard_teacher) if config.guard_teacher else _ensemble(profile, frames, folder, bar)
+    shuffled = benchmarks.sample(frac=1, random_state=profile.seed)
+    sample = shuffled.groupby(["benchmark", "label"]).head(_ROWS_PER_BENCHMARK).reset_index(drop=True)
+    rows = []
+    for seed in range(profile.seed, profile.seed + config.seeds):
+        for system, teacher in (("alone", None), ("taught", chosen)):
+            guard = train_guard(
+                profile, student_shape(profile.model), config.guard_tokens, frames, folder / f"{system}_{seed}", seed,
+                teacher, bar,
+            )  # fmt: skip
+            rows += [{"system": system, "seed": seed, **row} for row in rate(guard, sample, profile)]
+    return pd.DataFrame(rows)
+
+
+def _ensemble(profile: Profile, frames: tuple[pd.DataFrame, pd.DataFrame], folder: Path, bar: bool) -> Ensemble:
+    """Three guards of the profile's own size, each trained on twice the student's tokens from a seed of its own."""
+    tokens = round(_TEACHER_TOKENS * profile.distillation.guard_tokens)
+    return Ensemble(
         [
             train_guard(
                 profile, profile.model, tokens, frames, folder / f"teacher_{n}", _TEACHER_SEEDS + n, bar=bar
@@ -139,45 +161,43 @@ def measure(
             for n in range(TEACHERS)
         ]
     )
-    shuffled = benchmarks.sample(frac=1, random_state=profile.seed)
-    sample = shuffled.groupby(["benchmark", "label"]).head(_ROWS_PER_BENCHMARK).reset_index(drop=True)
-    rows = []
-    for seed in range(profile.seed, profile.seed + config.seeds):
-        for system, teacher in (("alone", None), ("taught", ensemble)):
-            guard = train_guard(
-                profile, student_shape(profile.model), config.guard_tokens, frames, folder / f"{system}_{seed}", seed,
-                teacher, bar,
-            )  # fmt: skip
-            rows.append({"system": system, "seed": seed, **rate(guard, sample, profile)})
-    return pd.DataFrame(rows)
 
 
-def rate(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Profile) -> dict[str, float]:
-    """AUROC over all rows, and detection and false alarms at the threshold that validation set."""
+def rate(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Profile) -> list[dict]:
+    """AUROC, and detection and false alarms at the threshold that validation set: of all rows, then by benchmark."""
     texts = benchmarks["text"].tolist()
     scores = score_windows(guardrail.model, guardrail.reader, texts, profile.evaluation.tokens_per_batch)
     calibration: Calibration = guardrail.calibration
     decided = decide(scores, calibration)
     rows = prepared(score_rows(benchmarks, "guard", decided.probabilities))
+    parts = [("all", rows), *rows.groupby("benchmark", sort=False)]
+    return [{"benchmark": name, **_rates(part, calibration.threshold_at_fpr)} for name, part in parts]
+
+
+def _rates(rows: pd.DataFrame, threshold: float) -> dict[str, float]:
     positive, score = rows["positive"].to_numpy(bool), rows["score"].to_numpy()
-    flagged = score >= calibration.threshold_at_fpr
+    flagged = score >= threshold
+    both = positive.any() and not positive.all()
     return {
-        "auroc": float(roc_auc_score(positive, score)),
-        "tpr": float(flagged[positive].mean()),
-        "fpr": float(flagged[~positive].mean()),
+        "auroc": float(roc_auc_score(positive, score)) if both else math.nan,
+        "tpr": float(flagged[positive].mean()) if positive.any() else math.nan,
+        "fpr": float(flagged[~positive].mean()) if not positive.all() else math.nan,
         "n_pos": int(positive.sum()),
         "n_neg": int((~positive).sum()),
     }
 
 
 def effect(runs: pd.DataFrame) -> pd.DataFrame:
-    """Taught less alone, seed by seed: the mean of each metric's difference with its 95 % interval."""
+    """Taught less alone, seed by seed: the mean of each metric's difference with its 95 % interval, by benchmark."""
     rows = []
-    for metric in ("auroc", "tpr", "fpr"):
-        wide = runs.pivot(index="seed", columns="system", values=metric)
+    for (benchmark, part), metric in itertools.product(runs.groupby("benchmark", sort=False), ("auroc", "tpr", "fpr")):
+        wide = part.pivot(index="seed", columns="system", values=metric)
+        if wide.isna().any(axis=None):  # no such rows
+            continue
         mean, low, high = mean_interval((wide["taught"] - wide["alone"]).to_numpy())
         rows.append(
             {
+                "benchmark": benchmark,
                 "metric": metric,
                 "alone": wide["alone"].mean(),
                 "taught": wide["taught"].mean(),

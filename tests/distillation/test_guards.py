@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from guardlib.config import DistillationConfig
 from guardlib.distillation.errors import PairError
-from guardlib.distillation.guard_teachers import Ensemble, class_columns
-from guardlib.distillation.guards import Guidance, effect, fold, student_shape
+from guardlib.distillation.guard_teachers import Ensemble, HubClassifier, class_columns
+from guardlib.distillation.guards import Guidance, effect, fold, rate, student_shape
 from guardlib.labels import LABEL_NAMES
+from guardlib.model.backbone import find_backbone
+from guardlib.model.build import Guardrail
+from guardlib.model.inference import Calibration, to_tensors
 from guardlib.training.examples import Epoch
 from guardlib.training.trainer import train
+from tests.evaluation.rows import benchmark_rows
 from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader
 
 CONFIG = DistillationConfig()
@@ -84,13 +91,54 @@ def test_students_are_smaller():
 
 
 def test_effect_is_paired_by_seed():
-    import pandas as pd
-
     rows = [
-        {"system": system, "seed": seed, "auroc": 0.8 + 0.05 * seed + gain, "tpr": 0.5, "fpr": 0.01}
+        {"benchmark": name, "system": system, "seed": seed, "auroc": 0.8 + 0.05 * seed + gain, "tpr": tpr, "fpr": 0.01}
         for seed in range(3)
         for system, gain in (("alone", 0.0), ("taught", 0.02))
+        for name, tpr in (("all", 0.5), ("benign alone", np.nan))
     ]
-    table = effect(pd.DataFrame(rows)).set_index("metric")
-    assert table.loc["auroc", "difference"] == pytest.approx(0.02)
-    assert np.isclose(table.loc["auroc", "low"], 0.02)
+    table = effect(pd.DataFrame(rows)).set_index(["benchmark", "metric"])
+    assert table.loc[("all", "auroc"), "difference"] == pytest.approx(0.02)
+    assert np.isclose(table.loc[("all", "auroc"), "low"], 0.02)
+    assert ("all", "tpr") in table.index
+    assert ("benign alone", "tpr") not in table.index  # it has no attacks
+
+
+def test_rates_of_each_benchmark_add_up_to_those_of_all():
+    guardrail = Guardrail(make_model(), make_reader(), Calibration(threshold_at_fpr=0.4))
+    asked = pd.concat([benchmark_rows(30, 0, "both"), benchmark_rows(12, 1, "benign").assign(label=0)])
+    table = pd.DataFrame(rate(guardrail, asked, make_profile())).set_index("benchmark")
+    assert list(table.index) == ["all", "both", "benign"]
+    assert table.loc["benign", ["auroc", "tpr"]].isna().all()
+    assert table.loc["all", "n_neg"] == table.loc[["both", "benign"], "n_neg"].sum()
+    alarms = (table["fpr"] * table["n_neg"]).round()
+    assert alarms["all"] == alarms["both"] + alarms["benign"]
+
+
+def test_a_sequence_classifier_of_a_folder_can_teach(tmp_path):
+    names = {0: "INJECTION", 1: "SAFE"}
+    config = BertConfig(
+        vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        id2label=names, label2id={name: at for at, name in names.items()},
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_file(str(find_backbone().tokenizer)), pad_token="[PAD]"
+    ).save_pretrained(tmp_path)
+    frame = make_frame()
+    teacher, batch = (
+        HubClassifier(str(tmp_path)),
+        Epoch(frame, make_reader(), make_profile().training, seed=0, epoch=0)[0],
+    )
+    texts = frame["text"].iloc[batch.rows].tolist()
+    judged = teacher.judge(batch, texts)
+    assert judged.logits.shape == (len(batch.rows), 2)
+    assert judged.features.shape == (len(batch.rows), teacher.features)
+    own = teacher.model(**teacher.tokenizer(texts[:1], return_tensors="pt")).logits[0]
+    assert torch.allclose(judged.logits[0], own.flip(0), atol=1e-4)  # benign first
+    student = make_model()
+    with Guidance(student, teacher, frame["text"], CONFIG) as guidance:
+        loss = guidance(batch, student(*to_tensors(batch.inputs, torch.device("cpu"))), 1.0)
+    assert loss.isfinite()
+    with pytest.raises(PairError, match=r"cannot be loaded|is no folder"):
+        HubClassifier(str(tmp_path / "nothing"))
