@@ -41,7 +41,8 @@ def test_a_seed_of_other_settings_or_cut_short_is_trained_again(tmp_path, monkey
     assert not after[1]["score"].equals(before[1]["score"])
     (tmp_path / "seed_1" / "identity.json").unlink()  # a run that was killed while it wrote the rows
     (tmp_path / "seed_1" / "test_scores.parquet").write_bytes(b"PAR1 half a file")
-    pd.testing.assert_frame_equal(seeds.train_other_seeds(FRAMES, slower, tmp_path)[1], after[1])
+    again = seeds.train_other_seeds(FRAMES, slower, tmp_path)[1]
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), after[1].drop(columns="seconds"))
 
 
 def test_a_seed_whose_router_collapses_is_a_warning(tmp_path, monkeypatch):
