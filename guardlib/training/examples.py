@@ -16,7 +16,6 @@ import pandas as pd
 from guardlib.config import TrainingConfig
 from guardlib.data.attacks import ATTACKS
 from guardlib.data.attacks.wrappers import payload_middle
-from guardlib.data.corpus import CORPUS_ATTACKS
 from guardlib.data.generated import OBFUSCATED
 from guardlib.data.indirect import INDIRECT
 from guardlib.data.injections import COMPOSED
@@ -84,13 +83,15 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     """How often each row is read in an epoch, int64 [N]: once on average; short texts and those of small sources more.
 
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
-    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same; what counts as a
-    source is settled by :func:`shares`. Within that, a text of c characters counts as 1 / sqrt(c): the
+    section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
+    texts each kind of transform counts as a source. Within that, a text of c characters counts as 1 / sqrt(c): the
     budget is one of tokens, and a long text has no more labels than a short one. Attacks together get
     ``config.attack_share`` of it (None: what falls to them), or the balance of sources would decide how readily the
     model flags. At most 6 times.
     """
-    sizes = frame.groupby([shares(frame), "label"])["label"].transform("size").to_numpy(np.float64)
+    source = frame["source"]
+    kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)
+    sizes = frame.groupby([kinds, "label"])["label"].transform("size").to_numpy(np.float64)
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
     attack = frame["label"].to_numpy() != Label.BENIGN
@@ -100,19 +101,6 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     weights = np.minimum(weights * (len(weights) / weights.sum()), _MOST_REPEATS)
     whole = np.floor(weights).astype(np.int64)
     return whole + (rng.random(len(whole)) < weights - whole)
-
-
-def shares(frame: pd.DataFrame) -> pd.Series:
-    """What each row counts as a part of when an epoch is shared out: its source, where that is of one kind.
-
-    Of transformed texts it is the kind of transform, of documents that hide something the kind of document, and of
-    the corpus's attacks the family: those are the most varied attacks there are, and as one source of many rows they
-    would be read least.
-    """
-    source, family = frame["source"], frame["family"]
-    kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)
-    kinds = kinds.where(source != INDIRECT, family.str.rsplit("/", n=1).str[0])
-    return kinds.where((source != CORPUS_ATTACKS) | (frame["label"] == Label.BENIGN), family)
 
 
 def _tricks(frame: pd.DataFrame) -> pd.Series:

@@ -116,20 +116,6 @@ def test_each_kind_of_transform_counts_as_a_source():
         assert times[900:].sum() / times.sum() == pytest.approx(share, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("source", "label", "many", "few"),
-    [
-        ("indirect", 1, "indirect/text/start", "indirect/code/end"),
-        ("indirect", 0, "innocent/text/start", "innocent/code/end"),
-        ("corpus_attacks", 1, "persona", "game"),
-    ],
-)
-def test_each_kind_of_document_and_each_family_of_written_attacks_counts_as_a_source(source, label, many, few):
-    frame = make_frame(1000).assign(label=label, source=source, text="of one length", family=[many] * 900 + [few] * 100)
-    times = repeats(frame, at(0.0), np.random.default_rng(0))
-    assert times[900:].sum() / times.sum() == pytest.approx(0.5, abs=0.02)
-
-
 def test_attacks_get_their_share_of_an_epoch():
     frame = two_sources(900, 100).assign(label=[0] * 900 + [1] * 100, text="of one length")
     for temperature in (0.0, 0.4, 1.0):
