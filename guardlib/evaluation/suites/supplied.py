@@ -11,6 +11,7 @@ from guardlib.data.files import ENDINGS
 from guardlib.data.records import FormatError, SourceError, fold
 from guardlib.evaluation.benchmarks import BENCHMARKS, BENIGN, Context, benchmark, build_benchmarks
 from guardlib.evaluation.prompts import PromptFileError, read_prompts
+from guardlib.evaluation.suites.public import notinject
 
 #: Benchmarks whose rows come from such a file.
 SUPPLIED = ("pint", "guardset_x", "notinject_unseen")
@@ -55,9 +56,8 @@ def guardset_x(context: Context) -> pd.DataFrame:
 def notinject_unseen(context: Context) -> pd.DataFrame:
     how = "take datasets/valid.json of github.com/leolee99/PIGuard"
     seen = set(supplied(context, "leolee99/piguard-valid", how)["text"].map(fold))
-    rows = context.source("notinject")
-    variant = rows["split"].str.removeprefix("NotInject_")
-    return rows.assign(variant=variant)[~rows["text"].map(fold).isin(seen)]
+    rows = notinject(context)
+    return rows[~rows["text"].map(fold).isin(seen)]
 
 
 def supplied_status(mirror: Path | None) -> list[dict]:
