@@ -12,7 +12,7 @@ import pandas as pd
 from guardlib.config import Profile
 from guardlib.data import generated, hard_negatives, injections
 from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
-from guardlib.data.corpus import CORPUS_ATTACKS, corpus_benchmark_frames, corpus_frames, corpus_status
+from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
 from guardlib.data.files import file_status, load_file
 from guardlib.data.indirect import indirect
 from guardlib.data.leakage import KINDS, LeakFinder
@@ -234,7 +234,7 @@ def _instructions(pool: pd.DataFrame) -> pd.DataFrame:
     alone = (
         direct["material"]
         | (direct["source"] == "owasp_aitg")
-        | ((direct["source"] == CORPUS_ATTACKS) & ~direct["family"].str.startswith("indirect"))
+        | ((direct["source"] == "corpus_attacks") & ~direct["family"].str.startswith("indirect"))
     )
     return direct[alone]
 

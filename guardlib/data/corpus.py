@@ -20,7 +20,6 @@ from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES, Label
 
 FOLDER = Path(__file__).parent / "corpus"
 PARTS = ("attacks", "goals", "benign", "hard_negatives")
-CORPUS_ATTACKS = "corpus_attacks"  # the source of the rows of the first of them
 HELD_OUT_SHARE = 0.15
 _GROUP_THRESHOLD = 0.7  # stricter than for training data: the held-out part must be new text
 
