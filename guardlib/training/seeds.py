@@ -75,6 +75,7 @@ def _finished(folder: Path, identity: dict[str, str]) -> bool:
 def _identity(frames: Mapping[str, pd.DataFrame], profile: Profile) -> dict[str, str]:
     """What must be the same for rows on disk to be these: settings, seed, and the rows of each split."""
     identity = run_identity(profile, frames["train"])
+    identity["evaluation"] = json.dumps(profile.to_dict()["evaluation"], sort_keys=True)
     for split in ("validation", "test"):
         digest = hashlib.sha256(pd.util.hash_pandas_object(frames[split][["text", "label"]], index=False).to_numpy())
         identity[split] = digest.hexdigest()[:16]
