@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from guardlib.evaluation.benchmarks import BENCHMARKS
-from guardlib.evaluation.metrics import CONFIDENCE, at_threshold, prepared, rates, wilson
-from guardlib.evaluation.ranking import bootstrap, clusters
+from guardlib.evaluation.metrics import CLUSTER_MARK, CONFIDENCE, at_threshold, clusters, prepared, rates, wilson
+from guardlib.evaluation.ranking import bootstrap
 from guardlib.evaluation.suites.robustness import AS_WRITTEN
 
 PINT_BENCHMARKS = ("pint", "pint_proxy")
@@ -79,7 +79,7 @@ def flip_rates(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFra
         flagged).
     """
     rows = prepared(rows[rows["benchmark"] == "robustness"])
-    rows["text"] = rows["example_id"].str.rsplit("@", n=1).str[-1]
+    rows["text"] = rows["example_id"].str.rsplit(CLUSTER_MARK, n=1).str[-1]
     plain = rows[rows["variant"] == AS_WRITTEN].drop_duplicates(["system", "text"])
     plain = plain.set_index(["system", "text"])["flagged"]
     changed = rows[rows["variant"] != AS_WRITTEN]

@@ -4,6 +4,9 @@ A row is *positive* where ``label > 0`` and *flagged* where ``predicted > 0``; :
 rows at another threshold. Plain harmful requests (family ``harmful_request``) attack nobody's instructions: every
 function here leaves them out, except :func:`harmful_requests`, which reports them apart.
 
+Rows made from one base text (the same goal under twenty transforms) are not independent: an interval counts them for
+what they are worth together (:func:`effective_sizes`).
+
 Threshold-free metrics with bootstrap intervals are in :mod:`guardlib.evaluation.ranking`.
 """
 
@@ -19,6 +22,7 @@ from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES
 
 CONFIDENCE = 0.95
 BINS = 15  # of scores, for calibration
+CLUSTER_MARK = "@"  # in an example id: what follows names the base text; an id without it is a base of its own
 
 
 def wilson(hits, n, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
@@ -38,6 +42,29 @@ def wilson(hits, n, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndar
         half = np.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     low, high = np.where(hits == 0, 0.0, centre - half), np.where(hits == n, 1.0, centre + half)  # exact at the ends
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+
+
+def clusters(example_ids: pd.Series) -> np.ndarray:
+    """Number of the base text [N] of each example id."""
+    names = example_ids.astype(str).str.rsplit(CLUSTER_MARK, n=1).str[-1]
+    return pd.factorize(names)[0]
+
+
+def effective_sizes(rows: pd.DataFrame, by: list[str], column: str) -> pd.Series:
+    """How many independent rows tell as much of the rate of ``column`` as those of each group, by the values of ``by``.
+
+    p (1 - p) over the variance of the rate p among clusters, a ratio estimate linearised (Cochran, Sampling Techniques,
+    1977, section 9.A; for binomial intervals: Korn and Graubard, Survey Methodology 1998); at most the number of rows,
+    and that of clusters where no row differs.
+    """
+    part = rows[by].assign(cluster=clusters(rows["example_id"]), hit=rows[column].astype(float))
+    groups = part.groupby(by, sort=False)
+    n, rate = groups.size(), groups["hit"].mean()
+    part["residual"] = part["hit"] - groups["hit"].transform("mean")
+    squares = part.groupby([*by, "cluster"], sort=False)["residual"].sum().pow(2).groupby(level=by, sort=False).sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sizes = (rate * (1 - rate) * n**2 / squares.reindex(n.index)).clip(upper=n)
+    return sizes.where((rate > 0) & (rate < 1), groups["cluster"].nunique())
 
 
 def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
@@ -97,27 +124,14 @@ def headline(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame
     """
     rows = prepared(rows)
     rows["right"] = rows["flagged"] == rows["positive"]
-    rows["caught"] = rows["flagged"] & rows["positive"]
-    rows["false_alarm"] = rows["flagged"] & ~rows["positive"]
-    table = (
-        rows.groupby(["benchmark", "system"], sort=False)
-        .agg(
-            n=("right", "size"),
-            right=("right", "sum"),
-            n_pos=("positive", "sum"),
-            caught=("caught", "sum"),
-            false_alarm=("false_alarm", "sum"),
-        )
-        .reset_index()
-    )
-    table["n_neg"] = table["n"] - table["n_pos"]
-    for name, hits, n in (("accuracy", "right", "n"), ("tpr", "caught", "n_pos"), ("fpr", "false_alarm", "n_neg")):
-        table[name] = table[hits] / table[n].where(table[n] > 0)
-        table[f"{name}_low"], table[f"{name}_high"] = wilson(table[hits], table[n], confidence)
-    order = ["benchmark", "system"]
-    for n, name in (("n", "accuracy"), ("n_pos", "tpr"), ("n_neg", "fpr")):
-        order += [n, name, f"{name}_low", f"{name}_high"]
-    return table[order]
+    keys, table = ["benchmark", "system"], rows[["benchmark", "system"]].drop_duplicates(ignore_index=True)
+    sides = (("accuracy", "n", rows, "right"), ("tpr", "n_pos", rows[rows["positive"]], "flagged"))
+    for name, n, part, column in (*sides, ("fpr", "n_neg", rows[~rows["positive"]], "flagged")):
+        side = _share(part, keys, column, confidence).drop(columns="hits")
+        named = side.rename(columns={"n": n, "rate": name, "low": f"{name}_low", "high": f"{name}_high"})
+        table = table.merge(named, "left", keys)
+        table[n] = table[n].fillna(0).astype(int)
+    return table
 
 
 def matched_detection(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
@@ -237,8 +251,9 @@ def prepared(rows: pd.DataFrame, harmful: bool = False) -> pd.DataFrame:
 
 
 def _share(rows: pd.DataFrame, by: list[str], column: str, confidence: float) -> pd.DataFrame:
-    """Columns <by>, n, hits, rate, low, high of a boolean column."""
+    """Columns <by>, n, hits, rate, low, high of a boolean column; the interval is that of the effective size."""
     table = rows.groupby(by, sort=False)[column].agg(n="size", hits="sum").reset_index()
     table["rate"] = table["hits"] / table["n"]
-    table["low"], table["high"] = wilson(table["hits"], table["n"], confidence)
+    sizes = effective_sizes(rows, by, column).to_numpy()  # of the same groups in the same order
+    table["low"], table["high"] = wilson(table["rate"] * sizes, sizes, confidence)
     return table

@@ -12,17 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from guardlib.evaluation.metrics import BINS, CONFIDENCE, compare, prepared, score_bins
+from guardlib.evaluation.metrics import BINS, CONFIDENCE, clusters, compare, prepared, score_bins
 
-CLUSTER_MARK = "@"
 TARGET_FPRS = (0.001, 0.01, 0.05)
 OVERALL = "all"
-
-
-def clusters(example_ids: pd.Series) -> np.ndarray:
-    """Cluster number [N] of each example id."""
-    names = example_ids.astype(str).str.rsplit(CLUSTER_MARK, n=1).str[-1]
-    return pd.factorize(names)[0]
 
 
 def ranking(

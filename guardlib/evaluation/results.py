@@ -30,7 +30,7 @@ def write_results(
     table = pd.concat([measured.assign(state="ran", why_not=""), _not_run(status, board)], ignore_index=True)
     table.to_csv(folder / "benchmark_summary.csv", index=False)
     parts = {"summary": table, **tables, "benchmarks": status}
-    results = {name: json.loads(part.to_json(orient="records")) for name, part in parts.items()}
+    results = {name: json.loads(part.to_json(orient="records", double_precision=15)) for name, part in parts.items()}
     results |= {"thresholds": thresholds, "failed_systems": board.failed, "absent_systems": board.absent}
     path = folder / "benchmark_results.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

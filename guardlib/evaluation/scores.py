@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from guardlib.evaluation.metrics import CLUSTER_MARK
 from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES, SCORE_COLUMNS
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
 
@@ -69,8 +70,8 @@ def score_rows(
 
 
 def split_as_benchmark(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Records of a split with the columns of benchmark rows: its name, running ids, the source as variant."""
-    ids = [f"{split}/{number}" for number in range(len(frame))]
+    """Records of a split with the columns of benchmark rows: its name, ids with the group, the source as variant."""
+    ids = [f"{split}/{number}{CLUSTER_MARK}{group}" for number, group in enumerate(frame["group"])]
     return frame.assign(benchmark=split, example_id=ids, variant=frame["source"])
 
 

@@ -15,8 +15,9 @@ from scipy.stats import binomtest
 
 from guardlib.config import Profile
 from guardlib.evaluation.benchmarks import pooled_rows
-from guardlib.evaluation.metrics import prepared
+from guardlib.evaluation.metrics import clusters, prepared
 from guardlib.evaluation.scores import score_rows
+from guardlib.export.onnx import ExportError
 from guardlib.export.release import PRECISIONS, guard_folder
 from guardlib.labels import LABEL_NAMES
 from guardlib.runtime.guard import Guard
@@ -48,8 +49,8 @@ def metric_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``benchmark, metric, n, before, after`` (rates), ``loss`` (percentage points, above 0 is worse), ``worse,
-        better`` (rows that became wrong and right), ``p`` (exact one-sided McNemar test: so large a loss by chance);
-        largest loss first.
+        better`` (rows that became wrong and right), ``p`` (exact one-sided McNemar test over base texts: so large a
+        loss by chance); largest loss first.
 
     Raises:
         ValueError: ``after`` holds an example that ``before`` does not.
@@ -61,7 +62,7 @@ def metric_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         first = both.loc[both["flagged_before"].isna(), "example_id"].iloc[0]
         raise ValueError(f"example {first!r} has no row before quantization; run: python run_all.py --from 05")
     flagged, was = both["flagged"].astype(bool), both["flagged_before"].astype(bool)
-    attack = both["positive"]
+    attack, base = both["positive"], clusters(both["example_id"])
     parts = {"accuracy": (attack | ~attack, attack), "tpr": (attack, True), "fpr": (~attack, True)}
     rows = []
     for benchmark in both["benchmark"].unique():
@@ -70,9 +71,11 @@ def metric_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
             if not here.any():
                 continue
             rate_before, rate_after = ((x == hit)[here].mean() for x in (was, flagged))
-            worse = int(((was == attack) & (flagged != attack) & here).sum())
-            better = int(((was != attack) & (flagged == attack) & here).sum())
-            p = binomtest(worse, worse + better, alternative="greater").pvalue if worse + better else 1.0
+            change = (flagged != attack).astype(int) - (was != attack).astype(int)  # 1: became wrong, -1: right
+            worse, better = (int((change[here] == sign).sum()) for sign in (1, -1))
+            net = change[here].groupby(base[here]).sum()  # copies of one text change together, and count once
+            changed = int((net != 0).sum())
+            p = binomtest(int((net > 0).sum()), changed, alternative="greater").pvalue if changed else 1.0
             loss = 100 * (worse - better) / here.sum()
             rows.append((benchmark, metric, int(here.sum()), rate_before, rate_after, loss, worse, better, p))
     columns = ["benchmark", "metric", "n", "before", "after", "loss", "worse", "better", "p"]
@@ -151,6 +154,9 @@ def choose(
 
     Returns:
         The precision, its score rows (system ``int8``, ``float16``…), and its metric changes.
+
+    Raises:
+        ExportError: none passes, float32 included, so the export itself changes verdicts; gate.csv says which.
     """
     wanted = profile.export.precision
     tried = []
@@ -161,11 +167,17 @@ def choose(
         tried.append(changes.assign(precision=precision, passed=forbidding.empty))
         if forbidding.empty:
             break
+    pd.concat(tried).to_csv(folder / "gate.csv", index=False)
+    if wanted in ORDER and len(forbidding):
+        worst = forbidding.iloc[0]
+        raise ExportError(
+            f"no precision passes, {precision} included: {worst['benchmark']} {worst['metric']} loses "
+            f"{worst['loss']:.1f} points of at most {profile.export.most_lost_points:g}; see {folder / 'gate.csv'}"
+        )
     if precision != wanted:
         guard_folder(folder, wanted, profile).rename(folder / f"guard_{wanted}")
         (folder / f"guard_{precision}").rename(folder / "guard")
     rows.to_parquet(folder / "released_scores.parquet")
-    pd.concat(tried).to_csv(folder / "gate.csv", index=False)
     return precision, rows, changes
 
 

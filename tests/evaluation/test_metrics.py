@@ -38,6 +38,30 @@ def test_wilson_of_nothing_is_nan_and_nonsense_is_refused():
         metrics.wilson(1, 2, confidence=95)
 
 
+def test_rows_of_one_text_count_for_what_they_are_worth():
+    """Independent rows for all they are; copies of n texts for n; copies that differ for something between."""
+    rng = np.random.default_rng(0)
+    hit = rng.random(200) < 0.3
+    alone = pd.DataFrame({"kind": "a", "example_id": [f"x/{i}" for i in range(200)], "hit": hit})
+    copies = pd.concat([alone.assign(example_id=[f"{k}/{i}@{i}" for i in range(200)]) for k in range(5)])
+    mixed = copies.assign(hit=np.where(np.arange(1000) % 2, copies["hit"], rng.random(1000) < 0.3))
+    assert metrics.effective_sizes(alone, ["kind"], "hit")["a"] == pytest.approx(200)
+    assert metrics.effective_sizes(copies, ["kind"], "hit")["a"] == pytest.approx(200)
+    assert 300 < metrics.effective_sizes(mixed, ["kind"], "hit")["a"] < 900
+    assert metrics.effective_sizes(copies.assign(hit=True), ["kind"], "hit")["a"] == 200
+
+
+def test_the_effective_size_gives_the_variance_of_a_bootstrap_over_texts():
+    rng = np.random.default_rng(1)
+    text = rng.integers(0, 60, 400)
+    hit = rng.random(400) < (0.2 + 0.6 * (np.arange(60) % 2))[text]
+    rows = pd.DataFrame({"kind": "a", "example_id": [f"x/{i}@{t}" for i, t in enumerate(text)], "hit": hit})
+    n, p = metrics.effective_sizes(rows, ["kind"], "hit")["a"], hit.mean()
+    hits, sizes = np.bincount(text, hit, 60), np.bincount(text, minlength=60)
+    drawn = rng.multinomial(60, np.full(60, 1 / 60), 4000)
+    assert p * (1 - p) / n == pytest.approx(((drawn @ hits) / (drawn @ sizes)).var(), rel=0.1)
+
+
 def test_rates_are_plain_counts():
     rows = scored()
     table = metrics.rates(rows)
@@ -85,7 +109,8 @@ def test_matched_detection_has_both_rates_and_newcombe():
     lonely = rows[(rows.variant == "a") | (rows.label > 0)]  # variant b loses its benign rows
     table = metrics.matched_detection(lonely)
     assert set(table["variant"]) == {"a"}
-    for line in metrics.matched_detection(rows).itertuples():
+    alone = rows.assign(example_id=rows["example_id"].str.replace("@", "-"))  # as statsmodels takes them: independent
+    for line in metrics.matched_detection(alone).itertuples():
         caught, wrong = round(line.tpr * line.n_pos), round(line.fpr * line.n_neg)
         expected = confint_proportions_2indep(caught, line.n_pos, wrong, line.n_neg, method="newcomb", compare="diff")
         assert (line.informedness_low, line.informedness_high) == pytest.approx(expected, abs=1e-9)

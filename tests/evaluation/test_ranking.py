@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
-from guardlib.evaluation.metrics import compare
-from guardlib.evaluation.ranking import _measures, calibration_error, clusters, compare_all, ranking
+from guardlib.evaluation.metrics import clusters, compare
+from guardlib.evaluation.ranking import _measures, calibration_error, compare_all, ranking
 
 from .rows import scored, scores_and_labels
 

@@ -8,6 +8,7 @@ import pytest
 
 from guardlib.config import get_profile
 from guardlib.export import gate
+from guardlib.export.onnx import ExportError
 from guardlib.export.release import PRECISIONS
 from guardlib.runtime.guard import Guard
 from tests import tiny_guard
@@ -64,6 +65,15 @@ def test_what_chance_explains_passes_and_what_it_does_not_fails():
     assert gate.failures(changes[:1], 0.3)["benchmark"].tolist() == ["mean of benchmarks"]
 
 
+def test_copies_of_one_text_count_once():
+    """Twenty transforms of a text unfold to the same text: that they change together is one change."""
+    labels = np.ones(150, int)
+    rows = scored(labels, labels > 0).assign(example_id=[f"made/{i}@{i // 15}" for i in range(150)])
+    after = rows.assign(predicted=[0] * 15 + [1] * 135)
+    tpr = gate.metric_changes(rows, after).set_index("metric").loc["tpr"]
+    assert (tpr["loss"], tpr["worse"], tpr["p"]) == (10.0, 15, 0.5)
+
+
 def test_rows_that_were_not_scored_before_are_named():
     with pytest.raises(ValueError, match="'149' has no row before"):
         gate.metric_changes(scored(LABELS, LABELS > 0)[:-1], scored(LABELS, LABELS > 0))
@@ -104,7 +114,8 @@ def test_one_that_loses_is_passed_over(tiny, folder, monkeypatch):
 
     def wrong(guard, rows, system):
         found = score(guard, rows, system)
-        return found.assign(predicted=1 - (before["predicted"] > 0).astype(int)) if system.startswith("int8") else found
+        right = (before["predicted"] > 0).astype(int)
+        return found.assign(predicted=1 - right if system.startswith("int8") else right)
 
     monkeypatch.setattr(gate, "score_guard", wrong)
     before["predicted"] = (before["label"] > 0).astype(int)
@@ -114,6 +125,19 @@ def test_one_that_loses_is_passed_over(tiny, folder, monkeypatch):
     assert released == Guard.load(folder / "guard", threads=1).settings.precision
     assert released in ("float16", "float32")
     assert Guard.load(folder / "guard_int8", threads=1).settings.precision == "int8"
+
+
+def test_an_export_that_changes_verdicts_is_an_error(tiny, folder, monkeypatch):
+    """Where even float32 fails there is nothing to release."""
+    before = gate.score_guard(Guard.load(folder / "guard_float32", threads=1), benchmarks(), "guard")
+    before["predicted"] = (before["label"] > 0).astype(int)
+    wrong = before.assign(predicted=1 - before["predicted"])
+    monkeypatch.setattr(gate, "score_guard", lambda *arguments: wrong)
+    with pytest.raises(
+        ExportError, match=r"no precision passes, float32 included: .* of at most 0\.3; see .*gate\.csv"
+    ):
+        gate.choose(folder, benchmarks(), before, get_profile("smoke"))
+    assert not pd.read_csv(folder / "gate.csv")["passed"].any()
 
 
 def test_what_did_not_pass_is_known(tiny, folder, monkeypatch):
