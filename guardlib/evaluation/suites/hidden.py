@@ -15,7 +15,7 @@ from guardlib.evaluation.benchmarks import CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import HARMFUL_REQUEST, Label
 
 #: Base texts per label and transform: there are many transforms; those with a wrapper make long texts.
-_TRANSFORMED, _WRAPPED = 150, 40
+_TRANSFORMED, _WRAPPED, _INJECTED = 150, 40, 60
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
 HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
 ENCODED = "encoded"
@@ -35,29 +35,43 @@ def variant_of(name: str) -> str:
     return name.removeprefix("codechameleon_")
 
 
-def _bases(context: Context) -> pd.DataFrame:
-    """Texts to hide, none of them in training: harmful goals (label 1) and benign text (label 0), with their family."""
-    goals, deepset = context.corpus("goals"), context.source_if_any("deepset")
-    behaviors = context.source_if_any("jbb_behaviors")
-    parts = {
-        "advbench_goal": context.source_if_any("advbench"),
-        "corpus_goal": goals[goals["family"] == HARMFUL_REQUEST],
+def _bases(context: Context, injections: bool = False) -> pd.DataFrame:
+    """Texts to hide, none of them in training: attacks (label 1) and benign text (label 0), with their family.
+
+    The attacks are harmful goals, or injections: those that order a model about.
+    """
+    deepset, behaviors = context.source_if_any("deepset"), context.source_if_any("jbb_behaviors")
+    if injections:
+        written = context.corpus("attacks")
+        hidden = {
+            "deepset_injection": deepset[deepset["label"] == Label.DIRECT_INJECTION],
+            "corpus_injection": written[written["label"] == Label.DIRECT_INJECTION],
+        }
+    else:
+        goals = context.corpus("goals")
+        hidden = {
+            "advbench_goal": context.source_if_any("advbench"),
+            "corpus_goal": goals[goals["family"] == HARMFUL_REQUEST],
+        }
+    parts = hidden | {
         "jbb_benign": behaviors[behaviors["split"] == "benign"],
         "deepset_benign": deepset[deepset["label"] == Label.BENIGN],
         "corpus_benign": context.corpus("benign"),
         "corpus_hard_negative": context.corpus("hard_negatives"),
     }
     rows = pd.concat([part.assign(family=family) for family, part in parts.items() if len(part)], ignore_index=True)
-    attack = rows["family"].isin(["advbench_goal", "corpus_goal"])
+    attack = rows["family"].isin(hidden)
     return rows.assign(label=attack.astype("int64")).drop_duplicates("text")
 
 
-def _transformed(context: Context, variants: dict[str, str], at_most: int | None = None) -> pd.DataFrame:
+def _transformed(
+    context: Context, variants: dict[str, str], at_most: int | None = None, injections: bool = False
+) -> pd.DataFrame:
     """Every base text under every transform (variant → attack name); texts that one leaves as they are drop out.
 
     ``at_most``: base texts per label, the same ones under each transform.
     """
-    bases = _bases(context)
+    bases = _bases(context, injections)
     if at_most is not None:
         rng = context.rng("transforms", "bases")
         parts = [part.iloc[rng.permutation(len(part))[:at_most]] for _, part in bases.groupby("label")]
@@ -128,3 +142,14 @@ def codechameleon(context: Context) -> pd.DataFrame:
 def transforms(context: Context) -> pd.DataFrame:
     elsewhere = {*attacks_of("flip"), *attacks_of("wrapper", "FlipAttack"), *attacks_of("wrapper", "CodeChameleon")}
     return _transformed(context, _named([name for name in attacks.ATTACKS if name not in elsewhere]), _TRANSFORMED)
+
+
+@benchmark(
+    "hidden_injections",
+    measures="Prompt injections, not harmful goals, under every transform but those that wrap a text in a prompt.",
+    licence=HIDDEN_LICENCE,
+    positive="an injection (deepset test, held-out corpus) under the transform, not benign text under the same one",
+)
+def hidden_injections(context: Context) -> pd.DataFrame:
+    names = [name for name in attacks.ATTACKS if name not in attacks_of("wrapper")]
+    return _transformed(context, _named(names), _INJECTED, injections=True)
