@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import unicodedata
 import zlib
@@ -30,6 +31,14 @@ class FormatError(SourceError):
 def rng_for(seed: int, *names: str) -> np.random.Generator:
     """A generator that depends on ``seed`` and ``names`` only, so adding a source changes no other source's sample."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def frame_digest(frame: pd.DataFrame) -> str:
+    """Digest of records in their order: what each says, and what decides how often and where it is read."""
+    digest = hashlib.sha256()
+    for values in zip(*(frame[name] for name in ("text", "label", "source", "family")), strict=True):
+        digest.update("\0".join(map(str, values)).encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()[:16]
 
 
 def rounds(size: int, count: int, rng: np.random.Generator) -> list[int]:

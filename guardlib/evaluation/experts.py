@@ -95,7 +95,7 @@ def check_idle(gates: pd.DataFrame, least: float = 0.01) -> None:
     for layer in gates[gates["least"] < least].itertuples():
         raise IdleExpert(
             f"in expert layer {layer.layer} one expert takes {layer.least:.2%} of the tokens; expected {least:.0%} or "
-            "more: raise training.balance_loss_weight and train again"
+            "more: train again with a higher -p training.balance_loss_weight"
         )
 
 

@@ -175,9 +175,12 @@ def fit_frozen(given: Given) -> Predict:
 
 
 def finetune_budget(profile: Profile) -> int | None:
-    """Tokens that fine-tuning reads; None: all epochs in full."""
-    own = profile.evaluation.finetune_tokens
-    return own if own is not None else profile.training.max_train_tokens
+    """Tokens that fine-tuning reads, at most; None: all epochs in full."""
+    own, training = profile.evaluation.finetune_tokens, profile.training
+    if own is not None or training.max_train_tokens is None:
+        return own
+    more = pick_precision(training.precision, pick_device()) == torch.bfloat16  # then the guard reads more, too
+    return round(training.max_train_tokens * (training.bfloat16_factor if more else 1))
 
 
 def describe_finetuned(profile: Profile) -> str:

@@ -8,7 +8,6 @@ raises, or gives something that is no probability, is named and set apart; the o
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from guardlib.config import Profile
+from guardlib.data.records import frame_digest
 from guardlib.evaluation.baselines import BASELINES, fit_baseline
 from guardlib.evaluation.cache import AnswerCache, text_key
 from guardlib.evaluation.calibration import threshold_at_fpr
@@ -217,7 +217,7 @@ def validation_rows(
     """
     columns = {"guard": "p_0", "fast": "p_fast_0", "deep": "p_deep_0"}
     parts = [
-        pd.DataFrame({"system": system, "score": 1 - guard_rows[column], "label": guard_rows["label"]})
+        pd.DataFrame({"system": system, "score": 1 - guard_rows[column].astype(float), "label": guard_rows["label"]})
         for system, column in columns.items()
     ]
     others = [scorer for scorer in scorers if scorer.name != "guard"]
@@ -254,11 +254,3 @@ def check_all_ran(board: Board, status: pd.DataFrame) -> None:
             f"{len(failures)} failed, all others are measured and written; first: {failures[0]}"
             + "".join(f"\n  also: {failure}" for failure in failures[1:])
         )
-
-
-def frame_digest(frame: pd.DataFrame) -> str:
-    """Digest of the texts and labels of records, in their order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for text, label in zip(frame["text"], frame["label"], strict=True):
-        digest.update(f"{label}:{len(text)}:".encode() + text.encode(errors="surrogatepass"))
-    return digest.hexdigest()

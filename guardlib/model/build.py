@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,9 @@ def build_guardrail(profile: Profile, texts: Collection[str], folder: Path) -> G
     backbone = find_backbone("minilm" if config.backbone == "none" else config.backbone)
     tokenizer_json, rows = prune_vocabulary(backbone.tokenizer, texts, config.vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
+    part = folder / f".tokenizer.{os.getpid()}.part"  # several processes may make the same one at once
+    part.write_text(tokenizer_json, encoding="utf-8")
+    part.replace(folder / "tokenizer.json")
     reader = make_reader(folder, config, latin_lookalikes(), WordOrder.learn(texts))
     torch.manual_seed(profile.seed)
     model = DualBranchModel(config, reader.tokenizer.vocab_size)

@@ -10,9 +10,10 @@ import sys
 
 import pandas as pd
 
-from guardlib.config import PROFILES, ConfigError, get_profile, parse_setting
+from guardlib.config import PROFILES, get_profile, parse_setting
+from guardlib.evaluation.routing import RouterCollapse
 from guardlib.model.backbone import BackboneError
-from guardlib.model.build import build_guardrail
+from guardlib.model.build import ModelFileError, build_guardrail
 from guardlib.paths import stage_folder
 from guardlib.training.checkpoint import CheckpointError
 from guardlib.training.processes import Processes
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         again = f"python run_all.py --profile {options.profile} --only 01"
         print(f"{error.filename} is missing; run: {again}", file=sys.stderr)
         return 2
-    except (BackboneError, CheckpointError, ConfigError, TrainingError) as error:
+    except (BackboneError, CheckpointError, ModelFileError, RouterCollapse, TrainingError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     if processes.first:

@@ -84,10 +84,10 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
 
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
-    texts each kind of transform counts as a source. Within that, a text of c characters counts as 1 / sqrt(c): the
+    texts each kind of transform counts as a source. On top of that, a text of c characters counts as 1 / sqrt(c): the
     budget is one of tokens, and a long text has no more labels than a short one. Attacks together get
     ``config.attack_share`` of it (None: what falls to them), or the balance of sources would decide how readily the
-    model flags. At most 6 times.
+    model flags. At most 6 times, which is cut off last: small sets then stay a little below their share.
     """
     source = frame["source"]
     kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)

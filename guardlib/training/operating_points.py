@@ -23,6 +23,7 @@ from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.model.router import Router, uncertainty
+from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
 from guardlib.text.reading import worst_window
 
@@ -154,7 +155,7 @@ def score_frame(frame: pd.DataFrame, scores: WindowScores, calibration: Calibrat
 def finish_training(
     guardrail: Guardrail, validation: pd.DataFrame, profile: Profile, folder: Path
 ) -> tuple[Guardrail, pd.DataFrame]:
-    """Settle router and thresholds on the whole validation split, save, and remove the checkpoints it came from.
+    """Settle router and thresholds on the whole validation split, and save.
 
     Returns:
         The calibrated guardrail and its validation score rows.
@@ -182,8 +183,12 @@ def finish_training(
         warnings.warn(f"model.router_threshold={profile.model.router_threshold}: {error}", stacklevel=2)
     calibrated = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(calibrated, folder)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the model is on disk; these are far larger
     return calibrated, score_frame(validation, scores, calibration, "validation")
+
+
+def discard_checkpoints(folder: Path) -> None:
+    """Remove a training's checkpoints, far larger than the model: when all that is made of it is on disk."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def score_split(guardrail: Guardrail, frame: pd.DataFrame, split: str, profile: Profile) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import warnings
@@ -13,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from guardlib.config import ConfigError, Profile
+from guardlib.data.records import frame_digest
 from guardlib.evaluation.metrics import CONFIDENCE, headline, mean_interval
 from guardlib.evaluation.routing import RouterCollapse
+from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.build import build_guardrail
-from guardlib.training.operating_points import finish_training, score_split
+from guardlib.training.operating_points import discard_checkpoints, finish_training, score_split
 from guardlib.training.trainer import run_identity, train
 
 _SCORES, _IDENTITY = "test_scores.parquet", "identity.json"
@@ -59,6 +60,7 @@ def _train(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -
     guardrail, _ = finish_training(guardrail, frames["validation"], profile, folder)
     rows = score_split(guardrail, frames["test"], "test", profile)
     rows.to_parquet(folder / _SCORES)
+    discard_checkpoints(folder)
     temporary = folder / f".{_IDENTITY}.part"
     temporary.write_text(json.dumps(identity), encoding="utf-8")
     os.replace(temporary, folder / _IDENTITY)  # last, and at once: it says that the rows beside it are whole
@@ -73,12 +75,12 @@ def _finished(folder: Path, identity: dict[str, str]) -> bool:
 
 
 def _identity(frames: Mapping[str, pd.DataFrame], profile: Profile) -> dict[str, str]:
-    """What must be the same for rows on disk to be these: settings, seed, and the rows of each split."""
+    """What must be the same for rows on disk to be these: settings, seed, the rows of each split, and the code."""
     identity = run_identity(profile, frames["train"])
+    identity["code of evaluation"] = digest_of(code_digests({"guardlib.training.seeds"}))
     identity["evaluation"] = json.dumps(profile.to_dict()["evaluation"], sort_keys=True)
     for split in ("validation", "test"):
-        digest = hashlib.sha256(pd.util.hash_pandas_object(frames[split][["text", "label"]], index=False).to_numpy())
-        identity[split] = digest.hexdigest()[:16]
+        identity[split] = frame_digest(frames[split])
     return identity
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import math
 import time
@@ -25,7 +24,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from guardlib.config import RESUMING, ConfigError, Profile, TrainingConfig
+from guardlib.data.records import frame_digest
 from guardlib.evaluation.routing import check_collapse
+from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.dual_branch import DualBranchModel, DualOutput, load_weights
 from guardlib.model.inference import score_windows
 from guardlib.text.reading import Reader
@@ -190,7 +191,10 @@ class _Run:
         self.optimizer = make_optimizer(model, self.config)
         self.last = folder / "checkpoints" / "last.safetensors"
         self.best = folder / "checkpoints" / "best.safetensors"
-        self.identity = run_identity(profile, train_frame) | {"vocabulary": reader.tokenizer.fingerprint()}
+        self.identity = run_identity(profile, train_frame) | {
+            "vocabulary": reader.tokenizer.fingerprint(),
+            "validation data": frame_digest(self.validation),
+        }
         self.scaler = make_scaler(self.device, self.dtype)
         self.state = Progress()
         torch.manual_seed(profile.seed)
@@ -224,9 +228,10 @@ class _Run:
         with self.bar:
             while not self._finished():
                 self._step()
-                if self._validation_due():
-                    self._validate()
-                if self.state.step % self.config.checkpoint_every == 0 or self._finished():
+                validates = self._validation_due()
+                if validates:
+                    self._validate()  # may write the best weights, which a checkpoint must know of
+                if validates or self.state.step % self.config.checkpoint_every == 0:
                     self._checkpoint()
         self.processes.wait()  # for the first one's files
         if self.best.is_file():
@@ -248,6 +253,7 @@ class _Run:
         factor = schedule(self.state.tokens / self.state.total_tokens, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
+        batch = None  # a process may have none in the last step of an epoch
         for number in range(self.batches_per_step):
             if self.processes.takes(number):
                 batch = self.epoch[self.state.batch]
@@ -291,11 +297,12 @@ class _Run:
         self.state.expert_loads.append(output.expert_load.detach().mean(0).tolist())
         return losses
 
-    def _stop(self, what: str, value: float, batch: TrainingBatch) -> NoReturn:
+    def _stop(self, what: str, value: float, batch: TrainingBatch | None) -> NoReturn:
+        rows = f"training rows {batch.rows[:8].tolist()}…" if batch else "rows of another process"
         raise TrainingError(
-            f"{what} is {value} at step {self.state.step} on training rows {batch.rows[:8].tolist()}…; "
+            f"{what} is {value} at step {self.state.step} on {rows}; "
             f"last good checkpoint: {self.last if self.last.is_file() else 'none yet'}. "
-            "Lower training.backbone_learning_rate and run again"
+            "Start over with a lower rate: -p training.backbone_learning_rate=… -p training.resume=false"
         )
 
     def _advance(self) -> None:
@@ -376,15 +383,13 @@ class _Run:
 
 
 def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
-    """What a checkpoint must agree on to be resumed: model and training settings, seed, training data."""
+    """What a checkpoint must agree on to be resumed: model and training settings, seed, training data, code."""
     settings = profile.to_dict()
     training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, "seeds")}  # each trains alike
-    rows = hashlib.sha256()
-    for text, label in zip(frame["text"], frame["label"], strict=True):
-        rows.update(text.encode("utf-8", "surrogatepass") + b"\0%d\n" % label)
     return {
         "model": json.dumps(settings["model"], sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
         "seed": str(profile.seed),
-        "training data": rows.hexdigest()[:16],
+        "training data": frame_digest(frame),
+        "code": digest_of(code_digests({"guardlib.training.trainer", "guardlib.model.build"}))[:16],
     }

@@ -45,6 +45,13 @@ def test_a_seed_of_other_settings_or_cut_short_is_trained_again(tmp_path, monkey
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), after[1].drop(columns="seconds"))
 
 
+def test_a_seed_of_other_code_is_another(tmp_path, monkeypatch):
+    before = seeds._identity(FRAMES, with_seeds(2))
+    assert seeds._identity(FRAMES, with_seeds(2)) == before
+    monkeypatch.setattr(seeds, "code_digests", lambda modules: {"trainer.py": "changed"})
+    assert seeds._identity(FRAMES, with_seeds(2)) != before
+
+
 def test_a_seed_whose_router_collapses_is_a_warning(tmp_path, monkeypatch):
     def collapses(*_, **__):
         raise RouterCollapse("the router sends 100 % of texts deep")

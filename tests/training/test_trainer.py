@@ -286,8 +286,8 @@ def test_resume_goes_on_from_the_checkpoint(tmp_path, monkeypatch, capsys):
     real = trainer._Run._step
     monkeypatch.setattr(trainer._Run, "_step", lambda self: (taken.append(self.state.step), real(self)))
     run(tmp_path)
-    assert taken[0] == 10
-    assert "resuming at step 10" in capsys.readouterr().out
+    assert taken[0] == 11  # the tenth step left a checkpoint, and the validation after the next one another
+    assert "resuming at step 11" in capsys.readouterr().out
 
 
 def test_resume_can_be_turned_off(tmp_path, monkeypatch):
