@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["Guard", "__version__"]
+__all__ = ["Guard", "GuardLoadError", "Verdict", "__version__"]
 
 
 def __getattr__(name: str):
-    """Import :class:`~guardlib.runtime.guard.Guard` on first use, so that ``import guardlib`` costs nothing."""
-    if name == "Guard":
-        from guardlib.runtime.guard import Guard
+    """What :mod:`guardlib.runtime.guard` defines is imported on first use: ``import guardlib`` costs nothing."""
+    if name in __all__:
+        from guardlib.runtime import guard
 
-        return Guard
+        return getattr(guard, name)
     raise AttributeError(f"module 'guardlib' has no attribute {name!r}; expected one of {', '.join(__all__)}")

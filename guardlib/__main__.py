@@ -1,6 +1,7 @@
-"""``python -m guardlib scan``: judge a text on the command line.
+"""``python -m guardlib scan`` (or ``guardlib scan``): judge a text on the command line.
 
-Exit code 0: not flagged; 1: flagged; 2: it could not be judged (one line on standard error says why).
+Exit code 0: not flagged; 1: flagged (with ``--lines``: at least one); 2: it could not be judged (one line on standard
+error says why).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guardlib import __version__
@@ -21,20 +22,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_usage(sys.stderr)
         return 2
-    from guardlib.runtime.guard import Guard, GuardLoadError
-
     try:
-        text = _read(options)
-        guard = Guard.load(options.guard, threads=options.threads, threshold=options.threshold, fpr=options.fpr)
+        return int(_scan(options))
+    except (ValueError, OSError) as error:
+        return _complain(str(error))
+    except Exception as error:  # a damaged guard, a package that is missing: 1 would say that the text is an attack
+        kind = "" if type(error).__module__.startswith("guardlib") else f"{type(error).__name__}: "
+        return _complain(kind + str(error))
+
+
+def _scan(options: argparse.Namespace) -> bool:
+    """Judge and print what was asked for; whether anything was flagged."""
+    from guardlib.runtime.guard import Guard  # not for --help and --version
+
+    text = _read(options)
+    guard = Guard.load(options.guard, threads=options.threads, threshold=options.threshold, fpr=options.fpr)
+    if not options.lines:
         verdict = guard.scan(text, truncate=options.truncate)
-    except (GuardLoadError, ValueError, OSError) as error:
-        print(f"guardlib: {error}", file=sys.stderr)
-        return 2
-    if options.json:
-        print(json.dumps(verdict.to_dict()))  # ASCII, so that any terminal takes it
-    else:
-        print(_plain(verdict))
-    return int(verdict.flagged)
+        print(json.dumps(verdict.to_dict()) if options.json else _plain(verdict))  # ASCII: any terminal takes it
+        return verdict.flagged
+    flagged = False
+    for number, verdict in enumerate(guard.scan_iter(_lines(text), truncate=options.truncate), 1):
+        print(json.dumps({"line": number} | verdict.to_dict()) if options.json else f"{number}: {_plain(verdict)}")
+        flagged |= verdict.flagged
+    return flagged
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines without their ends, empty ones too, so that their numbers are those of an editor."""
+    return (line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+
+
+def _complain(message: str) -> int:
+    print(f"guardlib: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,14 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     scan = commands.add_parser(
         "scan", help="judge one text; exit code 1 when it is flagged, 2 when it cannot be judged"
     )
-    scan.add_argument("text", nargs="?", help="the text; without it and without -f, standard input is read")
+    scan.add_argument(
+        "text", nargs="?", help="the text (after -- if it begins with a dash); without it and without -f: stdin"
+    )
     scan.add_argument(
         "-f", "--file", type=Path, help="read the text from a UTF-8 file (bytes that are none are replaced)"
     )
+    scan.add_argument("--lines", action="store_true", help="every line is a text of its own")
     scan.add_argument("--guard", type=Path, help="guard folder; default: the release inside the package")
-    scan.add_argument("--json", action="store_true", help="print the whole verdict as JSON")
+    scan.add_argument("--json", action="store_true", help="print the whole verdict as JSON, on one line")
     scan.add_argument("--threshold", type=float, help="flag from this score (0 to 1) on")
-    scan.add_argument("--fpr", type=float, help="operating point instead of a threshold: share of benign texts flagged")
+    scan.add_argument(
+        "--fpr", type=float, help="instead of a threshold: flags this share of benign validation texts (0.01)"
+    )
     scan.add_argument("--threads", type=int, help="CPU threads")
     scan.add_argument("--truncate", action="store_true", help="cut a text that is too long instead of refusing it")
     return parser
@@ -70,6 +96,8 @@ def _read(options: argparse.Namespace) -> str:
             f"{options.file or 'standard input'} cannot be read ({error.strerror}); expected one that holds the text: "
             "python -m guardlib scan -f FILE"
         ) from None
+    if options.file is None and not raw:
+        raise ValueError('no text on standard input; expected some, or: python -m guardlib scan "text"')
     return raw.decode("utf-8", "replace")
 
 
@@ -84,7 +112,8 @@ def _plain(verdict) -> str:
         lines.append(f"read as: {verdict.view}")
     if verdict.flagged:
         excerpt = ascii(verdict.excerpt) if not verdict.excerpt.isprintable() else repr(verdict.excerpt)
-        lines.append(f"characters {verdict.span[0]}–{verdict.span[1]}: {excerpt}")
+        of = "" if verdict.view == "raw" else " of what it was read as"
+        lines.append(f"characters {verdict.span[0]}–{verdict.span[1]}{of}: {excerpt}")
     encoding = sys.stdout.encoding or "utf-8"
     return "\n".join(lines).encode(encoding, "replace").decode(encoding)
 

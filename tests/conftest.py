@@ -1,4 +1,4 @@
-"""Order of the suite: fast tests first, the whole workbook last."""
+"""Order of the suite: fast tests first, the whole workbook last; where two processes share it, the workbook first."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ settings.register_profile("guardlib", deadline=None, max_examples=60, suppress_h
 settings.load_profile("guardlib")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests go to the end, so that a plain mistake shows within seconds."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The slow file goes to the end, so that a plain mistake shows within seconds.
+
+    One of several processes begins with it instead, while the others run the fast ones: it takes as long as they all.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    shared = hasattr(config, "workerinput")
+    items.sort(key=lambda item: (item.path in slow) != shared)
 
 
 @pytest.fixture

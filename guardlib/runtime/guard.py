@@ -23,6 +23,7 @@ from guardlib.runtime.session import (
     GuardLoadError,
     GuardModel,
     GuardSettings,
+    make_again,
     parse_settings,
     read_verified,
     run_windows,
@@ -105,14 +106,16 @@ class Guard:
             fpr: instead of a threshold, the operating point that flags this share of benign validation texts.
 
         Raises:
-            GuardLoadError: a file is missing, truncated, tampered with or of another format; the message names it.
+            GuardLoadError: a file is missing, truncated, changed or of another format; the message names it.
             ValueError: a threshold outside [0, 1], an ``fpr`` the guard was not calibrated for, or both given.
         """
         folder = _find(path)
         contents = read_verified(folder)
         settings = parse_settings(contents[SETTINGS], folder / SETTINGS)
         try:
-            tokenizer = GuardTokenizer.load(folder / TOKENIZER, settings.chars_per_token, settings.char_buckets)
+            tokenizer = GuardTokenizer.parse(
+                contents[TOKENIZER], folder / TOKENIZER, settings.chars_per_token, settings.char_buckets
+            )
         except ValueError as error:
             raise GuardLoadError(str(error)) from error
         try:
@@ -122,7 +125,7 @@ class Guard:
         except Exception as error:  # onnxruntime raises a different class for every way a graph can be wrong
             raise GuardLoadError(
                 f"{folder / FRONT} or {DEEP} is not a graph onnxruntime {onnxruntime.__version__} can run ({error}); "
-                "run: python run_all.py --from 06"
+                f"{make_again(folder)}"
             ) from error
         order = WordOrder(settings.word_order)
         unfolder = Unfolder(tokenizer.words(), settings.lookalikes, order) if settings.use_views else None

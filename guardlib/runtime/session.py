@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 from guardlib.labels import LABEL_NAMES, NUM_CLASSES
+from guardlib.paths import RELEASE
 from guardlib.runtime.decision import Calibration, WindowScores
 from guardlib.text.reading import Batch, Reader, batches_by_length, distinct_windows
 
@@ -29,7 +30,7 @@ TOKENS_PER_BATCH = 4096  # bounds memory: about 60 MB of activations at width 38
 
 
 class GuardLoadError(RuntimeError):
-    """A guard folder that is missing, truncated, tampered with, or of a format this version does not read."""
+    """A guard folder that is missing, truncated, changed, or of a format this version does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class GuardSettings:
     commit: str
 
 
+def make_again(folder: Path) -> str:
+    """What to do about a guard folder that is damaged."""
+    return "install guardlib again" if folder.resolve() == RELEASE else "run: python run_all.py --from 06"
+
+
 def parse_settings(raw: bytes, path: Path) -> GuardSettings:
     """``guard.json`` as settings; keys of a later minor version are ignored.
 
@@ -64,7 +70,7 @@ def parse_settings(raw: bytes, path: Path) -> GuardSettings:
         if values["format"] != FORMAT:
             raise GuardLoadError(
                 f"{path} has format {values['format']!r}, this version reads {FORMAT}: install the guardlib that "
-                f"wrote it ({values.get('version', 'unknown')}) or run: python run_all.py --from 06"
+                f"wrote it ({values.get('version', 'unknown')}), or {make_again(path.parent)}"
             )
         known = {field.name: values[field.name] for field in fields(GuardSettings)}
         known["labels"] = tuple(values["labels"])
@@ -72,9 +78,7 @@ def parse_settings(raw: bytes, path: Path) -> GuardSettings:
         known["calibration"] = Calibration(**{k: v for k, v in values["calibration"].items() if k in names})
         settings = GuardSettings(**known)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GuardLoadError(
-            f"{path} is not a guard's settings ({error!r}); run: python run_all.py --from 06"
-        ) from error
+        raise GuardLoadError(f"{path} is not a guard's settings ({error!r}); {make_again(path.parent)}") from error
     if settings.labels != LABEL_NAMES:
         raise GuardLoadError(f"{path} has labels {settings.labels}, expected {LABEL_NAMES}")
     return settings
@@ -86,7 +90,7 @@ def read_verified(folder: Path) -> dict[str, bytes]:
     Raises:
         GuardLoadError: names the file that is missing, unreadable or not the one that was written.
     """
-    again = "run: python run_all.py --from 06"
+    again = make_again(folder)
     contents = {}
     for name in (DIGESTS, *FILES):
         try:

@@ -72,7 +72,16 @@ class GuardTokenizer:
     def load(cls, path: str | Path, chars_per_token: int, char_buckets: int) -> GuardTokenizer:
         """Read a ``tokenizer.json`` written by :func:`prune_vocabulary`. Raises ValueError naming the file."""
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            raw = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror}); run: python run_all.py --from 03") from error
+        return cls.parse(raw, path, chars_per_token, char_buckets)
+
+    @classmethod
+    def parse(cls, raw: bytes, path: str | Path, chars_per_token: int, char_buckets: int) -> GuardTokenizer:
+        """As :meth:`load`, from bytes that were read already; ``path`` is what an error names."""
+        try:
+            tokenizer = Tokenizer.from_buffer(raw)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path} is not a tokenizer file ({error}); run: python run_all.py --from 03") from error
         for name, index in zip(SPECIALS, range(len(SPECIALS)), strict=True):

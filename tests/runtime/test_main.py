@@ -63,6 +63,35 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(options, extra, said, c
     assert captured.err.count("\n") == 1
 
 
+def test_lines_are_texts_of_their_own(options, tmp_path, capsys):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(b"hello\r\n\n" + TEXT.encode() + b"\n")
+    assert main(["scan", "-f", str(path), "--lines", "--json", *options, "--threshold", "0"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 3]
+    assert [row["excerpt"] for row in rows] == ["hello", "", TEXT]
+    assert main(["scan", "-f", str(path), "--lines", *options, "--threshold", "1"]) == 0
+    assert capsys.readouterr().out.startswith("1: ok: benign")
+
+
+def test_nothing_on_standard_input_is_no_verdict(options, monkeypatch, capsys):
+    """``cat missing | guardlib scan`` must not end well."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert main(["scan", *options]) == 2
+    assert "no text on standard input" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_not_taken_for_an_attack(monkeypatch, capsys):
+    """Exit code 1 says flagged; a package that is missing or breaks says 2."""
+
+    def breaks(*_, **__):
+        raise RuntimeError("the graph\ncannot run")
+
+    monkeypatch.setattr("guardlib.runtime.guard.Guard.load", breaks)
+    assert main(["scan", "hello"]) == 2
+    assert capsys.readouterr().err == "guardlib: RuntimeError: the graph cannot run\n"
+
+
 def test_no_guard_is_exit_code_2(tmp_path, capsys):
     assert main(["scan", "hello", "--guard", str(tmp_path / "none")]) == 2
     assert "run_all.py" in capsys.readouterr().err
