@@ -20,6 +20,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # works before `pip install -e .`, too
 
+try:
+    import nbformat  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("run_all: the workbook's packages are not installed here; run: make run, or: . .venv/bin/activate")
+
 from guardlib.config import PROFILES, ConfigError, Profile, get_profile, parse_setting  # noqa: E402
 from guardlib.console import Console, duration, table_lines  # noqa: E402
 from guardlib.execution import escape_braces, execute, workbook_environment  # noqa: E402
@@ -116,7 +121,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only", action="append", metavar="05", help="only these stages; repeat or separate by commas")
     which.add_argument("--from", dest="start", metavar="03", help="this stage and all after it")
-    which.add_argument("--all", action="store_true", help="the appendix notebooks (09 and up), too")
+    parser.add_argument("--all", action="store_true", help="the appendix notebooks (09 and up), too")
     parser.add_argument("--force", action="store_true", help="run stages that are up to date, too")
     parser.add_argument("--data", default="", metavar="PATH", help="folder of a data mirror (default: $GUARDLIB_DATA)")
     parser.add_argument("-p", dest="settings", action="append", default=[], metavar="NAME=VALUE",
@@ -130,6 +135,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def make_run(arguments: argparse.Namespace, root: Path, notebooks: Path, console: Console) -> Run:
     """Check profile, settings and mirror before anything runs."""
     settings = dict(parse_setting(text) for text in arguments.settings)
+    if isinstance(files := settings.get("data.files"), list):  # notebooks run in their own folder
+        settings["data.files"] = [str(Path(str(name)).expanduser().absolute()) for name in files]
+        if missing := [name for name in settings["data.files"] if not Path(name).is_file()]:
+            raise UsageError(f"data.files has {missing[0]}, which is no file; expected files with your own rows")
     profile = get_profile(arguments.profile, settings)
     try:
         mirror = find_mirror(arguments.data)
@@ -150,11 +159,14 @@ def select(arguments: argparse.Namespace, names: list[str]) -> list[str]:
     Raises:
         UsageError: a name that no stage has.
     """
+    everything = available(Path(os.environ["GUARDLIB_NOTEBOOKS"]), appendix=True)
     if arguments.start:
-        return names[names.index(find_stage(arguments.start, names)) :]
+        start = find_stage(arguments.start, everything)
+        return [name for name in (names if start in names else everything) if name >= start]
     if arguments.only:
         wanted = [part.strip() for text in arguments.only for part in text.split(",") if part.strip()]
-        everything = available(Path(os.environ["GUARDLIB_NOTEBOOKS"]), appendix=True)
+        if not wanted:
+            raise UsageError(f"--only names no stage; expected some of {', '.join(everything)}")
         return sorted({find_stage(part, everything) for part in wanted})
     return names
 

@@ -24,7 +24,7 @@ class DataConfig:
     """What goes into training and how it is split."""
 
     licences: str = "all"  # all | permissive: for a model that is to be released, permissively licensed sets only
-    files: tuple[str, ...] = ()  # a user's own CSV, JSONL or parquet files to train on
+    files: tuple[str, ...] = ()  # a user's own CSV, JSON, JSONL, YAML or parquet files to train on
     file_columns: tuple[str, ...] = ("text", "label")  # what they call these two
     max_rows_per_source: int = 2500  # a cap, so that one large set does not become the language of the model
     generated_per_attack: int = 300  # rows per attack generator; as many benign rows under the same transform
@@ -109,7 +109,6 @@ class EvaluationConfig:
 
     tokens_per_batch: int = 8192
     bootstrap_samples: int = 1000
-    confidence: float = 0.95
     target_fpr: float = 0.01  # operating point fixed on validation
     baselines: tuple[str, ...] = ("rules", "tfidf", "frozen_backbone", "finetuned_backbone")
     backbone_windows: int | None = 1  # windows of a text that plain backbones read; None: all
@@ -215,7 +214,7 @@ RESUMING = ("resume", "checkpoint_every")
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
         name="smoke",
-        data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=24),
+        data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=12),
         model=ModelConfig(vocab_size=3000, stem_layers=1, deep_layers=1, num_experts=2, max_length=64),
         training=TrainingConfig(
             epochs=1,
@@ -234,7 +233,7 @@ PROFILES: dict[str, Profile] = {
             latency_repeats=1,
             latency_references=("BERT-6",),
         ),
-        export=ExportConfig(parity_texts=32, calibration_texts=16, compared_rows=4),
+        export=ExportConfig(parity_texts=32, calibration_texts=16, compared_rows=2),
         distillation=DistillationConfig(
             teacher_vocab=1024,
             teacher_width=96,
@@ -299,14 +298,50 @@ def get_profile(name: str, settings: dict | None = None) -> Profile:
     """The named profile with ``settings`` applied; keys are dotted, e.g. ``{"training.epochs": 3, "seed": 1}``.
 
     Raises:
-        ConfigError: unknown profile or key, or a value of the wrong type.
+        ConfigError: unknown profile or key, or a value of the wrong type or out of range.
     """
     if name not in PROFILES:
         raise ConfigError(f"profile {name!r} does not exist; expected one of {', '.join(PROFILES)}")
     profile = PROFILES[name]
     for key, value in (settings or {}).items():
         profile = _replace(profile, key.split("."), value, key)
+    check_ranges(profile)
     return profile
+
+
+#: Settings that count something, of which there must be one at least (None, where a setting may be, is no limit).
+COUNTS = (
+    *("data.max_rows_per_source", "data.generated_per_attack", "data.hard_negatives", "data.benchmark_rows"),
+    *("model.num_experts", "model.stem_layers", "model.deep_layers"),
+    *("training.epochs", "training.tokens_per_batch", "training.accumulate", "training.max_train_tokens"),
+    *("training.validations", "training.validation_rows", "training.checkpoint_every", "training.seeds"),
+    *("evaluation.tokens_per_batch", "evaluation.bootstrap_samples", "evaluation.backbone_windows"),
+    *("evaluation.latency_texts", "evaluation.latency_repeats", "export.calibration_texts", "export.parity_texts"),
+    *("distillation.seeds", "distillation.batch_size", "distillation.accumulate", "distillation.epochs"),
+    *("distillation.evaluate_every", "distillation.checkpoint_every", "distillation.top_k", "distillation.max_steps"),
+)
+#: Settings that are a share, from 0 to 1.
+SHARES = (
+    *("data.validation_share", "data.test_share", "model.dropout", "model.layer_dropout", "training.warmup_share"),
+    *("training.attack_share", "training.raw_share", "training.piece_share", "distillation.alpha"),
+)
+#: Shares that are of no use at their ends.
+INNER_SHARES = ("model.deep_budget", "model.router_threshold", "evaluation.target_fpr")
+
+
+def check_ranges(profile: Profile) -> None:
+    """Raise ConfigError for a number that a run could do nothing with, before it has trained for an hour."""
+    values = profile.to_dict()
+    for names, right, expected in (
+        (COUNTS, lambda value: value >= 1, "at least 1"),
+        (SHARES, lambda value: 0 <= value <= 1, "a share from 0 to 1"),
+        (INNER_SHARES, lambda value: 0 < value < 1, "a share above 0 and below 1"),
+    ):
+        for name in names:
+            section, _, key = name.partition(".")
+            value = values[section][key]
+            if value is not None and not right(value):
+                raise ConfigError(f"setting {name!r} is {value!r}; expected {expected}")
 
 
 def parse_setting(text: str) -> tuple[str, object]:
@@ -322,26 +357,6 @@ def parse_setting(text: str) -> tuple[str, object]:
         return name.strip(), json.loads(value)
     except ValueError:
         return name.strip(), value
-
-
-def profile_from_dict(values: dict) -> Profile:
-    """Inverse of :meth:`Profile.to_dict`; unknown keys raise ConfigError."""
-    values = dict(values)
-    sections = {
-        f.name: f.default_factory for f in dataclasses.fields(Profile) if f.default_factory is not dataclasses.MISSING
-    }
-    settings: dict[str, object] = {}
-    for key, value in values.items():
-        if key in sections:
-            if not isinstance(value, dict):
-                raise ConfigError(f"setting {key!r} is {value!r}; expected a table of settings")
-            settings |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
-        elif key != "name":
-            settings[key] = value
-    profile = Profile(name=str(values.get("name", "custom")))
-    for key, value in settings.items():
-        profile = _replace(profile, key.split("."), value, key)
-    return profile
 
 
 def _replace(owner, parts: list[str], value, full_key: str):

@@ -218,7 +218,12 @@ def data_digest(mirror: Path | None, files: Sequence[str] = ()) -> str:
         path = Path(name).expanduser()
         status = path.stat() if path.exists() else None
         rows.append([str(path), status and status.st_size, status and status.st_mtime_ns])
-    for folder, folders, names in os.walk(mirror) if mirror else ():
+    seen: set[str] = set()  # a linked folder may lead back to one above it
+    for folder, folders, names in os.walk(mirror, followlinks=True) if mirror else ():
+        if (place := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)

@@ -20,7 +20,22 @@ from guardlib.report.provenance import (
 
 MISSING = "missing"  # digest of an upstream stage without a manifest
 NOT_READ = "not read"  # the mirror, by a stage that does not ask for it
-OWN_SECTIONS = {"distillation": "09_distillation"}  # settings that only one stage reads
+#: Settings, or sections of them, that no stage before the named one reads; all others count from the first stage on.
+READ_FROM = {
+    "evaluation.baselines": "05_benchmarks",
+    "evaluation.backbone_windows": "05_benchmarks",
+    "evaluation.bootstrap_samples": "05_benchmarks",
+    "evaluation.finetune_rate": "05_benchmarks",
+    "evaluation.finetune_tokens": "05_benchmarks",
+    "evaluation.frozen_rows": "05_benchmarks",
+    "evaluation.hub_guards": "05_benchmarks",
+    "evaluation.leave_out_systems": "05_benchmarks",
+    "export": "06_quantize_onnx",
+    "evaluation.latency_references": "07_cpu_latency",
+    "evaluation.latency_repeats": "07_cpu_latency",
+    "evaluation.latency_texts": "07_cpu_latency",
+    "distillation": "09_distillation",
+}
 NO_NOTEBOOK = NotebookFacts("not found", frozenset(), (), False)
 
 
@@ -74,13 +89,16 @@ def expected_fingerprint(stage: str, profile: Profile, mirror: Path | None, root
 
 
 def stage_settings(stage: str, profile: Profile) -> dict:
-    """The settings that ``stage`` may depend on, as dotted keys: all but the sections of other stages' own.
+    """The settings that ``stage`` may depend on, as dotted keys: all but those that only later stages read.
 
     How a run is taken up again is no part of what comes out of it.
     """
-    sections = profile.to_dict().items()
-    settings = _flatten({name: values for name, values in sections if OWN_SECTIONS.get(name, stage) == stage})
-    return {name: value for name, value in settings.items() if name.rpartition(".")[2] not in RESUMING}
+    return {
+        name: value
+        for name, value in _flatten(profile.to_dict()).items()
+        if name.rpartition(".")[2] not in RESUMING
+        and stage >= READ_FROM.get(name, READ_FROM.get(name.partition(".")[0], ""))
+    }
 
 
 def input_digest(profile: str, stage: str, root: Path) -> str:

@@ -132,11 +132,11 @@ def data_notes(sources: list[dict]) -> str:
     'built-in corpus only: 1 sources, 1,200 rows'
     """
     parts = []
-    for origin in ("mirror", "hub", "built-in"):
+    names = {"built-in": "built-in corpus", "file": "own files"}
+    for origin in ("mirror", "hub", "file", "built-in"):
         rows = [row["rows"] for row in sources if row["used"] and row["origin"] == origin]
         if rows:
-            name = "built-in corpus" if origin == "built-in" else origin
-            parts.append(f"{name}: {len(rows)} sources, {sum(rows):,} rows")
+            parts.append(f"{names.get(origin, origin)}: {len(rows)} sources, {sum(rows):,} rows")
     if len(parts) == 1:
         parts[0] = parts[0].replace("built-in corpus:", "built-in corpus only:")
     return "; ".join(parts) or "no data"
@@ -292,10 +292,12 @@ class Stage:
     def _written(self) -> dict[str, Path]:
         """Those of :meth:`_files` that were written since the stage was opened, or by a run that was cut short."""
         last = last_manifest(self.folder)
+        since = datetime.datetime.fromisoformat(last.started).timestamp() if last else 0.0
         written, left = {}, []
         for name, path in self._files().items():
             touched = self._before.get(name) != _stamp(path)
-            if touched or not (name.startswith("/") or (last and name in last.outputs)):
+            cut_short = not (last and name in last.outputs) and path.stat().st_mtime >= since
+            if touched or (cut_short and not name.startswith("/")):
                 written[name] = path
             elif not name.startswith("/"):
                 left.append(name)

@@ -171,6 +171,9 @@ def wait_until(condition, seconds: float = 60) -> None:
         (["-p", "profile=smoke"], "setting 'profile' does not exist"),
         (["--only", "77"], "stage '77' does not exist; expected one of 01_data"),
         (["--from", "train"], "stage 'train' does not exist"),
+        (["--only", ","], "--only names no stage; expected some of 01_data"),
+        (["-p", 'data.files=["none.csv"]'], "none.csv, which is no file"),
+        (["-p", "training.accumulate=0"], "setting 'training.accumulate' is 0; expected at least 1"),
         (["--data", "/no/such/mirror"], "data is '/no/such/mirror', which is no folder"),
     ],
 )
@@ -232,6 +235,13 @@ def test_appendix_is_run_only_when_asked(home):
     notebooks = home / "notebooks"
     assert run_all.available(notebooks, appendix=False) == list(STAGES)
     assert run_all.available(notebooks, appendix=True) == [*STAGES, "09_distillation", "10_ablation"]
+    for arguments, expected in (
+        (["--from", "07"], ["07_cpu_latency", "08_paper_figures"]),
+        (["--from", "07", "--all"], ["07_cpu_latency", "08_paper_figures", "09_distillation", "10_ablation"]),
+        (["--from", "09"], ["09_distillation", "10_ablation"]),
+    ):
+        options = run_all.parse_arguments(arguments)
+        assert run_all.select(options, run_all.available(notebooks, options.all)) == expected
     assert run_all.main([*SMOKE, "--only", "10"]) == 1  # not a stage of guardlib.paths
 
 

@@ -113,6 +113,9 @@ def test_leftovers_of_an_older_run_are_no_outputs(home, capsys):
     assert "old.txt" not in read_manifest(stage.folder).outputs
     assert (stage.folder / "old.txt").exists()
     assert "left out, since this run did not write them: old.txt" in capsys.readouterr().out
+    os.utime(stage.folder / "old.txt", (1, 1))
+    stage = run("03_train")  # and not by the next one either, which finds no word of it in the last manifest
+    assert "old.txt" not in read_manifest(stage.folder).outputs
 
 
 def test_missing_and_changed_inputs(home):
@@ -219,6 +222,8 @@ def test_data_notes():
     """One line; "only" where the built-in corpus stands alone."""
     assert data_notes([SOURCES[1]]) == "built-in corpus only: 1 sources, 40 rows"
     assert data_notes([SOURCES[2]]) == "no data"
+    own = {"name": "mine", "origin": "file", "used": True, "rows": 7}
+    assert data_notes([SOURCES[1], own]) == "own files: 1 sources, 7 rows; built-in corpus: 1 sources, 40 rows"
 
 
 def test_fresh_until_something_changes(home):
@@ -232,7 +237,8 @@ def test_fresh_until_something_changes(home):
     write_notebook(home, "03_train", '# a comment\nstage.input( "01_data" )', parameters='profile = "smoke"')
     assert state_of("03_train", home).kind == "fresh"
     assert state_of("03_train", home, {"training.epochs": 9}).why == "settings changed: training.epochs"
-    assert state_of("03_train", home, {"distillation.alpha": 0.1}).kind == "fresh"  # a setting of 09 alone
+    for key, value in (("distillation.alpha", 0.1), ("export.precision", "int4"), ("evaluation.hub_guards", ["x"])):
+        assert state_of("03_train", home, {key: value}).kind == "fresh"  # settings of later stages
     mirror = home / "mirror"
     mirror.mkdir()
     assert state_of("01_data", home, mirror=mirror).why == "data changed"

@@ -155,7 +155,7 @@ def output_files(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if parts[0] in {CHECKPOINTS, *skipped} or any(part.startswith(".") for part in parts):
+        if parts[0] in skipped or any(part == CHECKPOINTS or part.startswith(".") for part in parts):
             continue
         if path.is_file():
             found.append(path)
