@@ -13,12 +13,14 @@ from pathlib import Path
 import pandas as pd
 
 from guardlib.config import Profile
+from guardlib.data.catalogue import SOURCES
+from guardlib.data.leakage import MIN_CONTAINED
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import paired_rows
 from guardlib.evaluation.latency import REFERENCE
 from guardlib.export import gate
 from guardlib.paths import RELEASE, STAGES, stage_folder
-from guardlib.report import readme, tables
+from guardlib.report import tables
 from guardlib.report.provenance import Manifest, read_manifest
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
 from guardlib.runtime.session import SETTINGS, GuardSettings, parse_settings, read_verified
@@ -107,13 +109,14 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
     benchmarks = tables.main_results(metrics.headline(rows), accuracy=True)
     cautious = metrics.at_threshold(rows, settings.calibration.threshold_at_fpr)
     at_fpr = tables.main_results(metrics.headline(cautious), accuracy=True)
-    matched = readme.matched_table(metrics.matched_detection(paired_rows(rows)))
+    matched = tables.matched_detection(metrics.matched_detection(paired_rows(rows)))
     latency = pd.read_parquet(folders["07_cpu_latency"] / "latency.parquet")
     training = manifests["03_train"]
+    origins = [origin(name, dataset) for name, dataset in zip(trained["name"], trained["dataset_id"], strict=True)]
     licences = pd.DataFrame(
         {
             "Source": trained["name"],
-            "Origin": trained["dataset_id"],
+            "Origin": origins,
             "Licence": trained["licence"],
             "Training rows": [f"{used[name]:,}" for name in trained["name"]],
         }
@@ -133,10 +136,12 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         "## Training data",
         f"{len(train):,} rows, permissively licensed sources alone; {made.sum():,} of them made by the project from "
         "the others (transforms of attacks and of benign text, hidden instructions, hard negatives). No benchmark "
-        "row, near copy or decoded form of one is among them, nor a longer text that quotes one.",
+        "row, near copy or decoded form of one is among them, nor a longer text that quotes one of "
+        f"{MIN_CONTAINED} words or more. Rows of the project's corpus were written by a language model.",
         tables.to_markdown(licences),
         "## Figures",
-        f"This {settings.precision} model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}.",
+        f"This {settings.precision} model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}. It was taken "
+        "because it loses little on these same rows; nothing else was chosen by them.",
         tables.to_markdown(benchmarks),
         f"The same at the other operating point, `Guard.load(fpr={settings.target_fpr:g})`: fewer false alarms, more "
         "misses.",
@@ -149,6 +154,11 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         _LIMITS,
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def origin(name: str, dataset: str) -> str:
+    """Where a set comes from, for people: the repository that a set outside the Hub was taken from."""
+    return (SOURCES[name].upstream if name in SOURCES else "") or dataset
 
 
 _LIMITS = """\

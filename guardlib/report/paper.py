@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,20 @@ from matplotlib.figure import Figure
 
 from guardlib.evaluation import breakdowns, metrics
 from guardlib.evaluation.benchmarks import paired_rows, pooled_rows
+from guardlib.evaluation.scores import read_scores
 from guardlib.report import figures, tables
 
 HEADLINE_SYSTEMS = ("guard", "fast", "deep", "tfidf", "rules")
+#: Name of each table → its caption, in the paper's order.
+CAPTIONS = {
+    "table1_main_results": "Detection and false positives in percent, with 95 % intervals.",
+    "table2_latency": "From raw string to verdict, one text at a time, on a CPU.",
+    "table3_sizes_and_routing": "Bytes on disk, and who takes the deep branch.",
+    "table4_transforms": "Attacks caught under each transform, and benign text flagged under the same (percent).",
+    "table5_over_defence": "Benign text flagged, by kind (percent).",
+    "table6_data": "Training rows by source and class.",
+    "table7_seeds": "The test split by seed (percent); the mean with its 95 % t interval over seeds.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Results:
     sizes: pd.DataFrame
     latency: pd.DataFrame
     records: pd.DataFrame
+    sources: list[dict]
+    seeds: pd.DataFrame
     provenance: dict[str, str]
 
 
@@ -40,11 +54,13 @@ def load_results(stage) -> Results:
         steps=pd.read_csv(trained / "steps.csv"),
         routing_curve=pd.read_csv(routed / "routing_curve.csv"),
         routing_by_label=pd.read_csv(routed / "routing_by_label.csv"),
-        scores=pd.read_parquet(scored / "scores.parquet"),
+        scores=read_scores(scored / "scores.parquet"),
         summary=pd.read_csv(scored / "benchmark_summary.csv"),
         sizes=pd.read_csv(exported / "sizes.csv"),
         latency=pd.read_parquet(timed / "latency.parquet"),
         records=pd.read_parquet(data / "train.parquet", columns=["source", "label"]),
+        sources=json.loads((data / "sources.json").read_text(encoding="utf-8")),
+        seeds=pd.read_csv(trained / "seeds.csv"),
         provenance=stage.provenance(),
     )
 
@@ -73,34 +89,32 @@ def draw_figures(results: Results, budget: float = 0.30) -> dict[str, Figure]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The paper's tables as frames of strings."""
-
-    main: pd.DataFrame
-    latency: pd.DataFrame
-    sizes: pd.DataFrame
-
-
-def make_tables(results: Results) -> Tables:
-    """Table 1 main results, table 2 latency, table 3 sizes and routing."""
+def make_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """The paper's tables as frames of strings, by the names of CAPTIONS; that of seeds only where several were run."""
     summary = results.summary[results.summary["threshold"] == "default"]
     systems = [name for name in HEADLINE_SYSTEMS if name in set(summary["system"])]
-    return Tables(
-        main=tables.main_results(summary, systems, accuracy=True),
-        latency=tables.latency_table(results.latency, reference="BERT-6"),
-        sizes=tables.sizes_and_routing(results.sizes, results.routing_by_label),
-    )
-
-
-def save_all(drawn: dict[str, Figure], made: Tables, results: Results, folder: Path) -> list[Path]:
-    """Figures as PDF and PNG into ``folder`` (``stage.figures``), tables as LaTeX into its ``tables/``."""
-    saved = [path for name, fig in drawn.items() for path in figures.save_figure(fig, folder, name, results.provenance)]
-    captions = {
-        "table1_main_results": (made.main, "Detection and false positives in percent, with 95 % intervals."),
-        "table2_latency": (made.latency, "From raw string to verdict, one text at a time, on a CPU."),
-        "table3_sizes_and_routing": (made.sizes, "Bytes on disk, and who takes the deep branch."),
+    scores = results.scores[results.scores["system"].isin(systems)]
+    matched = metrics.matched_detection(paired_rows(scores[scores["system"] == "guard"]))
+    made = {
+        "table1_main_results": tables.main_results(summary, systems, accuracy=True),
+        "table2_latency": tables.latency_table(results.latency, reference="BERT-6"),
+        "table3_sizes_and_routing": tables.sizes_and_routing(results.sizes, results.routing_by_label),
+        "table4_transforms": tables.matched_detection(matched),
+        "table5_over_defence": tables.rates_by(breakdowns.over_defence(scores), "kind"),
+        "table6_data": tables.composition(results.records, results.sources),
     }
-    for name, (frame, caption) in captions.items():
-        saved.append(tables.save_table(frame, folder / "tables", name, results.provenance, caption=caption))
+    by_seed = tables.seeds(results.seeds)
+    return made | ({"table7_seeds": by_seed} if len(by_seed) > 2 else {})
+
+
+def save_all(drawn: dict[str, Figure], made: dict[str, pd.DataFrame], results: Results, folder: Path) -> list[Path]:
+    """Figures as PDF and PNG into ``folder`` (``stage.figures``), tables as LaTeX into its ``tables/``.
+
+    Tables of an earlier run that this one does not have are removed, or they would be taken for its own.
+    """
+    saved = [path for name, fig in drawn.items() for path in figures.save_figure(fig, folder, name, results.provenance)]
+    for name in CAPTIONS.keys() - made.keys():
+        (folder / "tables" / f"{name}.tex").unlink(missing_ok=True)
+    for name, frame in made.items():
+        saved.append(tables.save_table(frame, folder / "tables", name, results.provenance, caption=CAPTIONS[name]))
     return saved

@@ -15,12 +15,13 @@ import pandas as pd
 
 from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
-from guardlib.evaluation.benchmarks import paired_rows
+from guardlib.evaluation.benchmarks import BENCHMARKS, paired_rows
 from guardlib.evaluation.timings import ALL_LENGTHS, percentiles
 from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import Manifest, read_manifest
 from guardlib.report.style import looks, readable
+from guardlib.runtime.decision import DEFAULT_THRESHOLD
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 #: What a reader looks for first: of which texts each benchmark is made, and what the project aims at (percent of
@@ -33,10 +34,11 @@ GLANCE = {
     "jbb_behaviors_benign": ("benign requests on sensitive topics", "–"),
     "bipia": ("instructions planted in documents; the documents without them", "≥ 85 / ≤ 5"),
     "long_documents": ("the same in 500 to 5,000 tokens", "–"),
-    "flipattack": ("reversed attacks; benign text reversed alike", "≥ 90 / ≤ 8"),
+    "flipattack": ("harmful requests, reversed; benign text reversed alike", "≥ 90 / ≤ 8"),
     "flipattack_wrapped": ("the same with instructions how to read it", "–"),
-    "codechameleon": ("attacks behind a decryption function; benign text alike", "≥ 85 / ≤ 8"),
-    "transforms": ("attacks in encodings and character tricks; benign text alike", "≥ 85 / ≤ 8"),
+    "codechameleon": ("harmful requests behind a decryption function; benign text alike", "≥ 85 / ≤ 8"),
+    "hidden_injections": ("prompt injections reversed, encoded or disguised; benign text alike", "≥ 85 / ≤ 8"),
+    "transforms": ("harmful requests in encodings and character tricks; benign text alike", "≥ 85 / ≤ 8"),
 }
 #: How many times as fast at P50 the guard is meant to be.
 FASTER = {"BERT-6": "≥ 1.5 ×", "DeBERTa-xsmall": "≥ 5 ×", "DeBERTa-base": "≥ 15 ×"}
@@ -55,32 +57,43 @@ def results_section(profile: str, root: Path | None = None) -> str:
     if missing:
         raise FileNotFoundError(f"{missing[0]} has no manifest; run: python run_all.py --profile {profile}")
     summary = pd.read_csv(folders["05_benchmarks"] / "benchmark_summary.csv")
-    scores = pd.read_parquet(folders["05_benchmarks"] / "scores.parquet")
+    guard_rows = pd.read_parquet(folders["06_quantize_onnx"] / "released_scores.parquet").assign(system="guard")
+    results = json.loads((folders["05_benchmarks"] / "benchmark_results.json").read_text(encoding="utf-8"))
     latency = pd.read_parquet(folders["07_cpu_latency"] / "latency.parquet")
     sizes = pd.read_csv(folders["06_quantize_onnx"] / "sizes.csv")
-    default = summary[summary["threshold"] == "default"]
+    others = summary[(summary["threshold"] == "default") & (summary["system"] != "guard")]
+    default = pd.concat([metrics.headline(guard_rows), others], ignore_index=True)
     systems = [name for name in SYSTEMS if name in set(default["system"])]
-    matched = metrics.matched_detection(paired_rows(scores[scores["system"] == "guard"]))
+    matched = metrics.matched_detection(paired_rows(guard_rows))
+    ranked = pd.DataFrame(results["ranking"])
+    ranked = ranked[(ranked["benchmark"] == "all") & ranked["system"].isin(systems)]
     cpu = manifests["07_cpu_latency"].machine["cpu"]
     released = manifests["06_quantize_onnx"].headline
     figure = figures_folder(profile, root).relative_to(root or project_root()) / "detection_per_attack.png"
     parts = [
         origin(profile, manifests),
-        "**Detection** (percent, 95 % interval; threshold 0.5)",
+        f"**Detection** (percent, 95 % interval; threshold {DEFAULT_THRESHOLD:g}; the guard as released, in "
+        f"{released['released']})",
         tables.to_markdown(detection_at_a_glance(default, [name for name in ("guard", "tfidf") if name in systems])),
         f"**Cost** ({released['released']}, one text at a time, on {cpu})",
         tables.to_markdown(cost_at_a_glance(latency, released["released_mb"], manifests["07_cpu_latency"].headline)),
         f"![Attacks caught, and benign text under the same transform flagged]({figure.as_posix()})",
         folded(
-            "Every benchmark, with the branches apart",
+            "Every benchmark; the branches apart, as trained (float32)",
             tables.to_markdown(tables.main_results(default, systems, accuracy=True)),
+        ),
+        folded("What each benchmark measures", tables.to_markdown(benchmark_table(default["benchmark"].unique()))),
+        folded(
+            "Free of any threshold: all benchmarks together, as trained (float32)",
+            tables.to_markdown(tables.rates_by(ranked, "metric", n="clusters")),
         ),
         folded(
             "Every transform on attacks, and on benign text (the routed guard)",
-            tables.to_markdown(matched_table(matched)),
+            tables.to_markdown(tables.matched_detection(matched)),
         ),
         folded(
-            f"Latency by length: raw string to verdict, one text at a time, INT8, on {cpu}",
+            f"Latency by length: raw string to verdict, one text at a time, INT8, on {cpu}; the shapes beside the "
+            "guard have random weights and read at most 512 tokens, the guard reads all",
             tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
         ),
         folded("Files of the guard", tables.to_markdown(size_table(sizes))),
@@ -152,18 +165,11 @@ def folded(title: str, table: str) -> str:
     return f"<details>\n<summary>{title}</summary>\n\n{table.strip()}\n\n</details>"
 
 
-def matched_table(matched: pd.DataFrame) -> pd.DataFrame:
-    """Detection per transform beside the false-positive rate on benign text under it, as printed."""
-    return pd.DataFrame(
-        {
-            "Transform": matched["variant"],
-            "Benchmark": matched["benchmark"],
-            "Caught": [tables.rate(r.tpr, r.tpr_low, r.tpr_high) for r in matched.itertuples()],
-            "n attacks": matched["n_pos"].astype(int).astype(str),
-            "Benign flagged": [tables.rate(r.fpr, r.fpr_low, r.fpr_high) for r in matched.itertuples()],
-            "n benign": matched["n_neg"].astype(int).astype(str),
-        }
-    )
+def benchmark_table(names: Sequence[str]) -> pd.DataFrame:
+    """What the registry says of benchmarks: columns Benchmark, Measures, Attacks."""
+    known = [BENCHMARKS[name] for name in names if name in BENCHMARKS]
+    rows = [(readable(item.name), item.measures, item.positive) for item in known]
+    return pd.DataFrame(rows, columns=["Benchmark", "Measures", "Attacks"])
 
 
 def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -216,7 +222,7 @@ def update(readme: Path, section: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="write the results of a finished run into README.md")
-    parser.add_argument("--profile", choices=list(PROFILES), default="laptop")
+    parser.add_argument("--profile", choices=list(PROFILES), default="release", help="default: release")
     profile = parser.parse_args(arguments).profile
     try:
         update(project_root() / "README.md", results_section(profile))

@@ -1,7 +1,7 @@
 """Tables of the paper: tidy frame in, table of strings out (notebooks show it), rendered as LaTeX or Markdown.
 
-``main_results``, ``latency_table``, ``sizes_and_routing``, ``composition`` and ``published`` give frames of text whose
-columns and rows are as printed; :func:`save_table` writes one as ``.tex`` (booktabs) with a comment line of provenance.
+Functions give frames of text whose columns and rows are as printed; :func:`save_table` writes one as ``.tex``
+(booktabs) with a comment line of provenance.
 """
 
 from __future__ import annotations
@@ -115,6 +115,43 @@ def rates_by(frame: pd.DataFrame, *by: str, n: str = "n") -> pd.DataFrame:
     return pd.DataFrame(rows).fillna(DASH)
 
 
+def matched_detection(matched: pd.DataFrame) -> pd.DataFrame:
+    """Detection per transform beside the false-positive rate on benign text under it, of one system.
+
+    Args:
+        matched: as ``metrics.matched_detection`` gives it.
+    """
+    return pd.DataFrame(
+        {
+            "Transform": matched["variant"],
+            "Benchmark": matched["benchmark"].map(readable),
+            "Caught": [rate(r.tpr, r.tpr_low, r.tpr_high) for r in matched.itertuples()],
+            "n attacks": [f"{int(n):,}" for n in matched["n_pos"]],
+            "Benign flagged": [rate(r.fpr, r.fpr_low, r.fpr_high) for r in matched.itertuples()],
+            "n benign": [f"{int(n):,}" for n in matched["n_neg"]],
+        }
+    )
+
+
+def seeds(spread: pd.DataFrame) -> pd.DataFrame:
+    """Figures of the test split by seed, and under them their mean with its interval, in percent.
+
+    Args:
+        spread: as ``training.seeds.spread`` gives it or ``seeds.csv`` holds it.
+
+    Returns:
+        Columns Seed, n, Accuracy, TPR, FPR, Sent deep; the last row is the mean.
+    """
+    titles = {"accuracy": "Accuracy", "tpr": "TPR", "fpr": "FPR", "deep_share": "Sent deep"}
+    by = spread.assign(seed=spread["seed"].astype(str)).set_index("seed")
+    rows = [
+        {"Seed": seed, "n": f"{int(row['n']):,}"} | {title: rate(row[name]) for name, title in titles.items()}
+        for seed, row in by.drop(index=["mean", "low", "high"]).iterrows()
+    ]
+    mean = {title: rate(*by.loc[["mean", "low", "high"], name]) for name, title in titles.items()}
+    return pd.DataFrame([*rows, {"Seed": "mean", "n": f"{int(by.at['mean', 'n']):,}"} | mean])
+
+
 def latency_table(latency: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
     """Table 2: P50, P95 and P99 in milliseconds per system and length bucket, and how often faster than ``reference``.
 
@@ -124,7 +161,7 @@ def latency_table(latency: pd.DataFrame, reference: str | None = None) -> pd.Dat
             system in the same bucket, so 2.0 means twice as fast.
 
     Returns:
-        Columns System, Tokens, n, P50 (ms), P95 (ms), P99 (ms) and, with a reference, "Speed-up".
+        Columns System, Tokens, n, P50 (ms), P95 (ms), P99 (ms) and, with a reference, "Speed-up over" it.
     """
     columns = ("system", "tokens", "seconds")
     frame = check_frame("latency_table", latency, columns, "07_cpu_latency/latency.parquet")
@@ -133,13 +170,14 @@ def latency_table(latency: pd.DataFrame, reference: str | None = None) -> pd.Dat
     if reference is not None and reference not in systems:
         raise ValueError(f"latency_table: no rows of reference {reference!r}; there are {', '.join(systems)}")
     times = percentiles(frame, reference)
+    over = f"Speed-up over {looks([reference])[reference].label}" if reference else ""
     rows = []
     for system in systems:
         for time in times[times["system"] == system].itertuples():
             row = {"System": looks([system])[system].label, "Tokens": time.tokens, "n": f"{time.n:,}"}
             row |= {"P50 (ms)": _three(time.p50_ms), "P95 (ms)": _three(time.p95_ms), "P99 (ms)": _three(time.p99_ms)}
             if reference is not None:
-                row["Speed-up"] = DASH if pd.isna(time.speed_up) else f"{time.speed_up:.2f} ×"
+                row[over] = DASH if pd.isna(time.speed_up) else f"{time.speed_up:.2f} ×"
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -15,7 +15,6 @@ from guardlib.report.readme import (
     detection_at_a_glance,
     folded,
     main,
-    matched_table,
     origin,
     results_section,
     size_table,
@@ -53,12 +52,7 @@ def test_an_unfinished_run_is_refused_with_the_command(tmp_path, monkeypatch, ca
     assert "01_data has no manifest" in capsys.readouterr().err
 
 
-def test_tables_print_what_the_frames_hold():
-    row = {"benchmark": "flipattack", "variant": "FCS", "n_pos": 50, "tpr": 0.9, "tpr_low": 0.8, "tpr_high": 0.95}
-    matched = pd.DataFrame([row | {"n_neg": 40, "fpr": 0.05, "fpr_low": 0.01, "fpr_high": 0.16}])
-    printed = matched_table(matched).iloc[0]
-    assert printed["Caught"] == "90.0 [80.0, 95.0]"
-    assert printed["Benign flagged"] == "5.0 [1.0, 16.0]"
+def test_sizes_are_those_of_all_files():
     sizes = pd.DataFrame({"precision": ["int8", "int8"], "bytes": [1_500_000, 2_500_000]})
     assert size_table(sizes)["On disk"].tolist() == ["4.0 MB"]
 
