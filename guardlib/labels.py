@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -24,19 +23,6 @@ LABEL_NAMES = tuple(label.name.lower() for label in Label)
 
 #: Family of plain harmful questions: they attack nobody's instructions, so a policy decides what becomes of them.
 HARMFUL_REQUEST = "harmful_request"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One labelled text. ``group``: near-duplicate cluster (-1 before clustering); ``lang``: ISO 639-1 or ''."""
-
-    text: str
-    label: Label
-    source: str
-    family: str
-    group: int = -1
-    lang: str = ""
-    split: str = "train"
 
 
 RECORD_COLUMNS = ("text", "label", "source", "family", "group", "lang", "split")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from accelerate import PartialState
 
 from guardlib.config import PROFILES, ConfigError, DistillationConfig
 from guardlib.distillation.errors import DistillationError, PairError
@@ -74,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"student layers learn from teacher layers {', '.join(map(str, settled.layers))}")
     folder = options.output
     distil(student, train, validation, config, folder, RECIPES[options.recipe], teacher, settled, options.seed)
+    if not PartialState().is_main_process:  # the first writes what all of them have
+        return 0
     save_language_model(student, folder / "student")
     results = {
         "teacher": perplexity(teacher, validation, "teacher")._asdict(),

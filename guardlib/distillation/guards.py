@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,16 @@ from torch import Tensor, nn
 
 from guardlib.config import DistillationConfig, ModelConfig, Profile
 from guardlib.distillation.curriculum import curriculum
-from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, HubClassifier, Pooled
+from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, HubClassifier, Judgement, Pooled
 from guardlib.distillation.losses import contrastive_loss, feature_loss, kd_loss
+from guardlib.evaluation.benchmarks import pooled_rows
 from guardlib.evaluation.metrics import mean_interval, prepared
 from guardlib.evaluation.scores import score_rows
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.dual_branch import DualBranchModel, DualOutput
 from guardlib.model.inference import Calibration, decide, score_windows
 from guardlib.training.examples import TrainingBatch
-from guardlib.training.operating_points import calibrate
+from guardlib.training.operating_points import calibrate, discard_checkpoints
 from guardlib.training.trainer import train
 
 TEACHERS = 3
@@ -60,7 +60,8 @@ class Guidance:
 
     def __call__(self, batch: TrainingBatch, output: DualOutput, progress: float) -> Tensor:
         """The weighted loss of one batch at ``progress`` in 0..1."""
-        judged = self.teacher.judge(batch, self.texts[batch.rows])
+        device = output.fast_logits.device  # a classifier of the Hub stays where it was loaded
+        judged = Judgement(*(part.to(device) for part in self.teacher.judge(batch, self.texts[batch.rows])))
         shares, config = curriculum(min(progress, 1.0)), self.config
         classes = judged.logits.shape[-1]
         logits = [fold(branch, classes) for branch in (output.fast_logits, output.deep_logits)]
@@ -112,7 +113,7 @@ def train_guard(
     scores = score_windows(
         guardrail.model, guardrail.reader, frames[1]["text"].tolist(), own.evaluation.tokens_per_batch
     )
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    discard_checkpoints(folder)
     calibration = calibrate(scores, frames[1]["label"].to_numpy(np.int64), own)
     return dataclasses.replace(guardrail, calibration=calibration)
 
@@ -164,13 +165,15 @@ def _ensemble(profile: Profile, frames: tuple[pd.DataFrame, pd.DataFrame], folde
 
 
 def rate(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Profile) -> list[dict]:
-    """AUROC, and detection and false alarms at the threshold that validation set: of all rows, then by benchmark."""
+    """AUROC, detection and false alarms at the threshold that validation set: all together (benchmarks that repeat
+    others' texts aside), then by benchmark.
+    """
     texts = benchmarks["text"].tolist()
     scores = score_windows(guardrail.model, guardrail.reader, texts, profile.evaluation.tokens_per_batch)
     calibration: Calibration = guardrail.calibration
     decided = decide(scores, calibration)
     rows = prepared(score_rows(benchmarks, "guard", decided.probabilities))
-    parts = [("all", rows), *rows.groupby("benchmark", sort=False)]
+    parts = [("all", pooled_rows(rows)), *rows.groupby("benchmark", sort=False)]
     return [{"benchmark": name, **_rates(part, calibration.threshold_at_fpr)} for name, part in parts]
 
 

@@ -95,14 +95,6 @@ class Teacher:
         )
 
 
-class Step(NamedTuple):
-    """One batch: ``total`` to be minimised; ``raw`` losses by part; ``routing`` where there was any."""
-
-    total: Tensor
-    raw: dict[str, Tensor]
-    routing: Routing | None
-
-
 class Learner(nn.Module):
     """The student and the projections that exist only while it learns (student width → teacher width)."""
 

@@ -143,6 +143,7 @@ class _Run:
                     self._evaluate()
                 if self.state.step % self.config.checkpoint_every == 0:
                     self._checkpoint()
+        self.accelerator.wait_for_everyone()  # for the files of the first
         if self.best.is_file():
             load_weights(self.learner.student, load_file(self.best), str(self.best))
         self.learner.student.eval()

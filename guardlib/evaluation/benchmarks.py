@@ -20,11 +20,11 @@ from guardlib.config import Profile
 from guardlib.data.corpus import corpus_benchmark_frames
 from guardlib.data.records import FormatError, empty_records, fold, rng_for
 from guardlib.data.sources import BENCHMARK, TRAIN, SourceError, SourceResult, load_source
-from guardlib.evaluation.ranking import CLUSTER_MARK
+from guardlib.evaluation.metrics import CLUSTER_MARK
 from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES
 
 ATTACK, BENIGN = "attack", "benign"
-CORPUS_LICENCE = "Apache-2.0 (hand-written, in this package)"
+CORPUS_LICENCE = "Apache-2.0 (written for this project by a language model, in this package)"
 
 
 STATUS_FILE = "benchmark_status.json"
@@ -230,12 +230,6 @@ def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:
 def group_of(base: str) -> str:
     """Name of the cluster of rows made from ``base``: a hash of the folded text, the same in every benchmark."""
     return hashlib.blake2b(fold(base).encode(errors="surrogatepass"), digest_size=6).hexdigest()
-
-
-def describe() -> pd.DataFrame:
-    """What is registered: columns benchmark, measures, positive, licence, kinds, paired, over_defence, derived."""
-    facts = ("measures", "positive", "licence", "kinds", "paired", "over_defence", "derived")
-    return pd.DataFrame([{"benchmark": b.name} | {f: getattr(b, f) for f in facts} for b in BENCHMARKS.values()])
 
 
 def _finish(rows: pd.DataFrame, item: Benchmark, profile: Profile) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -37,13 +37,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     best = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(best.x))
-
-
-def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """``softmax(logits / temperature)`` over the last axis, float64."""
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; expected a number above 0")
-    return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
 
 
 def threshold_at_fpr(scores: np.ndarray, labels: np.ndarray, target: float) -> float:

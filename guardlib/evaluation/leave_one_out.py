@@ -32,13 +32,14 @@ def leave_one_source_out(
     """Detection (sources of attacks) or false positives (benign ones) on a source that was left out of fitting.
 
     Left out is every row of the source and every row in a cluster with one: near copies, and what generators made of
-    it. Beside it, the rate on the source's test rows when it was in training. Thresholds flag
+    it, as far as they name it: a row made from two texts (a goal in another source's jailbreak) has the cluster of one
+    of them. Beside it, the rate on the source's test rows when it was in training. Thresholds flag
     ``evaluation.target_fpr`` of the benign validation rows that remain.
 
     Args:
         systems: registered baselines, or "guard", which is trained anew each time.
         train, validation, test: the three splits of stage 01.
-        sources: which to leave out; None: all with at least 20 test rows of one kind.
+        sources: which to leave out; None: all with at least 20 test rows.
 
     Returns:
         COLUMNS; ``metric`` is "tpr" or "fpr", empty where ``systems`` is.

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 
-from guardlib.evaluation.calibration import share_at
 from guardlib.evaluation.metrics import wilson
 from guardlib.labels import LABEL_NAMES, NUM_CLASSES
 
@@ -99,18 +98,13 @@ def check_collapse(
 
     The second matters because a threshold calibrated to the budget hides a constant router behind rounding noise.
     """
-    advice = "raise training.router_loss_weight, or lower training.learning_rate, and train again"
+    advice = "raise training.router_loss_weight, or lower training.learning_rate, and add -p training.resume=false"
     if not low <= share <= high:  # also true for NaN
         raise RouterCollapse(f"the router sends {share:.1%} of texts deep; expected {low:.0%} to {high:.0%}: {advice}")
     if router_std is not None and not router_std >= min_std:
         raise RouterCollapse(
             f"router scores have standard deviation {router_std:.2g}; expected at least {min_std:g}: {advice}"
         )
-
-
-def deep_share(frame: pd.DataFrame, threshold: float) -> float:
-    """Share of rows with ``router >= threshold``."""
-    return share_at(frame["router"].to_numpy(), threshold)
 
 
 def _branches(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

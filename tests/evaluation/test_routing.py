@@ -12,7 +12,6 @@ from guardlib.evaluation.routing import (
     POLICIES,
     RouterCollapse,
     check_collapse,
-    deep_share,
     routing_by_label,
     routing_curve,
     scores_by,
@@ -79,7 +78,6 @@ def test_by_label_follows_the_threshold_or_the_route_column():
     table = routing_by_label(frame, threshold)
     assert table["label"].tolist() == list(LABEL_NAMES)
     assert (table["n"] * table["deep_share"]).sum() == pytest.approx(60)
-    assert deep_share(frame, threshold) == pytest.approx(0.3)
     fast, deep = _right(frame)
     went = (frame.router >= threshold).to_numpy()
     of_label = (frame.label == 2).to_numpy()
