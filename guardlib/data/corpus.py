@@ -1,4 +1,4 @@
-"""The hand-written corpus inside the package: what a machine without network or mirror trains on, and is tested on.
+"""The corpus inside the package: what a machine without network or mirror trains on, and is tested on.
 
 Near copies form groups; a fixed 15 % of the groups, chosen by a hash of their text, is a benchmark and never trained
 on, whatever the seed or the profile.

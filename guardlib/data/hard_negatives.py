@@ -1,6 +1,6 @@
 """Benign text built around attackers' words.
 
-Every sentence starts from one written by hand (``corpus/hard_negatives.jsonl``); the grammar here varies it: who asks,
+Every sentence starts from a written one (``corpus/hard_negatives.jsonl``); the grammar here varies it: who asks,
 in what register, around what other request, in what kind of message. It does not make sentences from word lists, and
 it stops before its output repeats itself (DISTINCT_3). What keeps it going is other text: of a long document every
 passage is new words.
@@ -260,7 +260,7 @@ def generate(
     Each of KINDS that has sentences gets its share of ``n``, and no more where another falls short of its own.
 
     Args:
-        seeds: hand-written sentences (text, family, lang, group); by default the corpus's, without its held-out part.
+        seeds: written sentences (text, family, lang, group); by default the corpus's, without its held-out part.
         fillers: ordinary benign texts (text, lang) to put beside them, of long ones a passage; by default the corpus's.
         split: what the rows are for; no two splits share an opening, a closing or a frame.
 

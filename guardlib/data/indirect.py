@@ -136,7 +136,7 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     Where it stands depends on what the document is: a comment in code, a cell of a table, and so on
     (:func:`guardlib.data.documents.plant`); in one in three it is a sentence on its own all the same, as somebody who
     does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. The twin is the
-    same document with an innocent note in the same place and form: a hand-written one for its kind, or a sentence of a
+    same document with an innocent note in the same place and form: one written for its kind, or a sentence of a
     document. Each document also comes bare once, and some with an honest request before or after. ``family`` is
     ``indirect/<kind>/<position>``, of the twin ``innocent/<kind>/<position>``, where the position is the third of the
     text it came to stand in.

@@ -1,6 +1,6 @@
 """Direct injections put together from a grammar: an honest request, then words that take it back, then another task.
 
-The clauses are written by hand, in several languages; what is asked for before and after them comes from the texts of
+The clauses are written out, in several languages; what is asked for before and after them comes from the texts of
 a split. Each has a benign twin of the same shape, an honest request that is followed by another one, so that neither
 length, nor a second task, nor a delimiter gives an attack away. Clauses are divided between the splits.
 """

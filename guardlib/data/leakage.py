@@ -18,7 +18,7 @@ from guardlib.data.records import fold
 LEAK_COLUMNS = ("row", "benchmark", "example_id", "kind", "similarity")
 KINDS = ("exact", "near", "decoded", "contained")
 _MIN_DECODED = 8  # characters; shorter decoded scraps are chance
-_MIN_CONTAINED = 8  # words of a benchmark row; shorter ones occur in texts that know nothing of it
+MIN_CONTAINED = 8  # words of a benchmark row; shorter ones occur in texts that know nothing of it
 MAX_DECODED = 4000  # characters
 _BITS = 24  # of the table of shingles seen in a benchmark
 _SHIFT = np.uint32(32 - _BITS)
@@ -95,8 +95,8 @@ class LeakFinder:
         openings: dict[tuple[str, ...], list[tuple[list[str], str]]] = {}
         for form in (form for form, (_, decoded) in self._targets.items() if not decoded):
             words = _WORD.findall(form)
-            if len(words) >= _MIN_CONTAINED:
-                openings.setdefault(tuple(words[:_MIN_CONTAINED]), []).append((words, form))
+            if len(words) >= MIN_CONTAINED:
+                openings.setdefault(tuple(words[:MIN_CONTAINED]), []).append((words, form))
         self._openings = openings
         self._known: dict[str, _Verdict | None] = {}
 
@@ -135,8 +135,8 @@ class LeakFinder:
     def _held(self, form: str) -> tuple[str, float] | None:
         """A benchmark row that stands word for word in ``form``, and its share of the words."""
         words = _WORD.findall(form)
-        for start in range(len(words) - _MIN_CONTAINED + 1):
-            for target, text in self._openings.get(tuple(words[start : start + _MIN_CONTAINED]), ()):
+        for start in range(len(words) - MIN_CONTAINED + 1):
+            for target, text in self._openings.get(tuple(words[start : start + MIN_CONTAINED]), ()):
                 if words[start : start + len(target)] == target:
                     return text, len(target) / len(words)
         return None

@@ -1,4 +1,4 @@
-"""Hand-written wordings, divided between the splits.
+"""Wordings, divided between the splits.
 
 A threshold is set on validation. Where generated rows are put into the same sentences there as in training, it is set
 on text the model knows, and comes out too low for anything new. So no two splits share a wording.

@@ -1,4 +1,4 @@
-"""How hand-written wordings are divided between the splits, for every list that is."""
+"""How wordings are divided between the splits, for every list that is."""
 
 import pytest
 
