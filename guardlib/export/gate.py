@@ -165,20 +165,24 @@ def choose(
         changes = metric_changes(before, rows)
         forbidding = failures(changes, profile.export.most_lost_points)
         tried.append(changes.assign(precision=precision, passed=forbidding.empty))
+        pd.concat(tried).to_csv(folder / "gate.csv", index=False)  # as it goes: each takes minutes
         if forbidding.empty:
             break
-    pd.concat(tried).to_csv(folder / "gate.csv", index=False)
+        print(f"{precision} does not pass: {', '.join(map(_lost, forbidding.itertuples()))}")
     if wanted in ORDER and len(forbidding):
-        worst = forbidding.iloc[0]
         raise ExportError(
-            f"no precision passes, {precision} included: {worst['benchmark']} {worst['metric']} loses "
-            f"{worst['loss']:.1f} points of at most {profile.export.most_lost_points:g}; see {folder / 'gate.csv'}"
+            f"no precision passes, {precision} included: {_lost(next(forbidding.itertuples()))}, of at most "
+            f"{profile.export.most_lost_points:g}; see {folder / 'gate.csv'}"
         )
     if precision != wanted:
         guard_folder(folder, wanted, profile).rename(folder / f"guard_{wanted}")
         (folder / f"guard_{precision}").rename(folder / "guard")
     rows.to_parquet(folder / "released_scores.parquet")
     return precision, rows, changes
+
+
+def _lost(row) -> str:
+    return f"{row.benchmark} {row.metric} loses {row.loss:.1f} points"
 
 
 def passed(folder: Path, precision: str) -> bool:
