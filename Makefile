@@ -17,9 +17,10 @@ RIGHT_PYTHON := import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3,
 run: install
 	$(BIN)/python run_all.py $(ARGS)
 
-# Two processes, one file of tests at a time each: as many as two cores and 6 GB carry. One: make test ARGS="-n 0".
+# Two processes of one thread each, one file of tests at a time: as many as two cores and 6 GB carry (threads that
+# outnumber the cores wait for each other, six times as long). One process: make test ARGS="-n 0".
 test: install-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 release: install
 	$(BIN)/python run_all.py --profile release --release $(ARGS)

@@ -121,7 +121,7 @@ def test_the_whole_workbook(tmp_path):
     environment.pop("GUARDLIB_NOTEBOOKS", None)
     command = [sys.executable, str(ROOT / "run_all.py"), "--all", "--profile", "smoke"]
     command += ["-p", "data.licences=permissive"]
-    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert first.returncode == 0, first.stdout[-6000:] + first.stderr[-6000:]
     manifests = sorted((tmp_path / "artifacts" / "smoke").glob("*/manifest.json"))
     assert [path.parent.name for path in manifests] == [*STAGES, *APPENDIX]
