@@ -63,6 +63,7 @@ def metric_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"example {first!r} has no row before quantization; run: python run_all.py --from 05")
     flagged, was = both["flagged"].astype(bool), both["flagged_before"].astype(bool)
     attack, base = both["positive"], clusters(both["example_id"])
+    change = (flagged != attack).astype(int) - (was != attack).astype(int)  # 1: became wrong, -1: right
     parts = {"accuracy": (attack | ~attack, attack), "tpr": (attack, True), "fpr": (~attack, True)}
     rows = []
     for benchmark in both["benchmark"].unique():
@@ -71,7 +72,6 @@ def metric_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
             if not here.any():
                 continue
             rate_before, rate_after = ((x == hit)[here].mean() for x in (was, flagged))
-            change = (flagged != attack).astype(int) - (was != attack).astype(int)  # 1: became wrong, -1: right
             worse, better = (int((change[here] == sign).sum()) for sign in (1, -1))
             net = change[here].groupby(base[here]).sum()  # copies of one text change together, and count once
             changed = int((net != 0).sum())

@@ -141,7 +141,7 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         tables.to_markdown(licences),
         "## Figures",
         f"This {settings.precision} model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}. It was taken "
-        "because it loses little on these same rows; nothing else was chosen by them.",
+        "because it loses little on these same rows.",
         tables.to_markdown(benchmarks),
         f"The same at the other operating point, `Guard.load(fpr={settings.target_fpr:g})`: fewer false alarms, more "
         "misses.",
