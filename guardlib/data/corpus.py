@@ -38,7 +38,8 @@ def _read(folder: Path) -> pd.DataFrame:
     """All parts as records with two more columns: ``part`` and ``held_out``; ``split`` is the part's name."""
     frames = []
     for part in PARTS:
-        rows = _rows(folder / f"{part}.jsonl", _COLUMNS[part])
+        by_file = {path.name: _rows(path, _COLUMNS[part]) for path in part_files(folder, part)}
+        rows = [row for found in by_file.values() for row in found]
         labels, families = _labels(part, rows)
         frame, bad = screen(
             [row["text"] for row in rows],
@@ -49,9 +50,9 @@ def _read(folder: Path) -> pd.DataFrame:
             part,
         )
         if bad:
-            raise SourceError(
-                f"{part}.jsonl line {bad[0]['row'] + 1} of the built-in corpus: {bad[0]['reason']}; reinstall guardlib"
-            )
+            places = [(name, line) for name, found in by_file.items() for line in range(1, len(found) + 1)]
+            name, line = places[bad[0]["row"]]
+            raise SourceError(f"{name} row {line} of the built-in corpus: {bad[0]['reason']}; reinstall guardlib")
         frames.append(frame)
     records = pd.concat(frames, ignore_index=True)
     folded = [fold(text) for text in records["text"]]
@@ -61,6 +62,14 @@ def _read(folder: Path) -> pd.DataFrame:
         keys[group] = min(keys.get(group, text), text)  # does not depend on the order of lines or files
     held = {group: _unit_hash(text) < HELD_OUT_SHARE for group, text in keys.items()}
     return records.assign(group=groups, held_out=[held[group] for group in groups])
+
+
+def part_files(folder: Path, part: str) -> list[Path]:
+    """``attacks.jsonl``, ``attacks_2.jsonl`` and so on: a part in files that an editor opens and a diff shows."""
+    files = [folder / f"{part}.jsonl"]
+    while (more := folder / f"{part}_{len(files) + 1}.jsonl").is_file():
+        files.append(more)
+    return files
 
 
 def _unit_hash(text: str) -> float:

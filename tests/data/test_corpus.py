@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from guardlib.data.corpus import PARTS, corpus_benchmark_frames, corpus_frames, held_out_share
+from guardlib.data import corpus
+from guardlib.data.corpus import FOLDER, PARTS, corpus_benchmark_frames, corpus_frames, held_out_share, part_files
 from guardlib.data.leakage import find_leaks
 from guardlib.data.records import SourceError
 from guardlib.labels import HARMFUL_REQUEST, RECORD_COLUMNS
@@ -34,15 +35,27 @@ def test_the_held_out_part_is_new_text():
 
 
 def test_what_is_held_out_does_not_depend_on_the_other_lines(tmp_path):
-    from guardlib.data.corpus import FOLDER
-
     for part in PARTS:
-        lines = (FOLDER / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = [line for path in part_files(FOLDER, part) for line in path.read_text(encoding="utf-8").splitlines()]
         (tmp_path / f"{part}.jsonl").write_text("\n".join(lines[::-1][: len(lines) // 2]), encoding="utf-8")
     half = corpus_benchmark_frames(tmp_path)
     whole = corpus_benchmark_frames()
     for part in PARTS:
         assert set(half[part]["text"]) <= set(whole[part]["text"])
+
+
+def test_a_part_may_go_on_in_further_files(tmp_path):
+    for part in PARTS:
+        lines = [line for path in part_files(FOLDER, part) for line in path.read_text(encoding="utf-8").splitlines()]
+        for number, line in enumerate(lines[:3], start=1):
+            name = part if number == 1 else f"{part}_{number}"
+            (tmp_path / f"{name}.jsonl").write_text(line + "\n", encoding="utf-8")
+    frames = [corpus_frames(held_out=held, folder=tmp_path) for held in (False, True)]
+    assert {part: sum(len(frame[part]) for frame in frames) for part in PARTS} == dict.fromkeys(PARTS, 3)
+    (tmp_path / "goals_2.jsonl").write_text(json.dumps({"text": "x", "kind": "harmful"}), encoding="utf-8")
+    corpus._read.cache_clear()
+    with pytest.raises(SourceError, match=r"goals_2\.jsonl row 1: expected the keys text, kind, category"):
+        corpus_frames(held_out=False, folder=tmp_path)
 
 
 def test_damaged_files_are_named(tmp_path):
