@@ -89,10 +89,14 @@ class TrainingConfig:
     adversarial_weight: float = 0.5  # of that second loss
     quantization_aware_share: float = 0.0  # the last part of training that rounds activations as INT8 will
     precision: str = "auto"  # auto | float32 | bfloat16 | float16; auto: bfloat16 where the hardware multiplies it
+    averaged: int = (
+        1  # trainings from one start, each with the texts in another order, of whose weights the mean is taken
+    )
     seeds: int = 1  # trainings, from `seed` on; the first is the run's model, the others tell what is luck
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
+    written_weight: float = 0.4  # of attacks written for this project, where those of a real set count 1
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
@@ -262,7 +266,7 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
-        training=TrainingConfig(epochs=4, max_train_tokens=2_500_000),
+        training=TrainingConfig(epochs=4, averaged=2, max_train_tokens=1_400_000),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf"), latency_references=("BERT-6", "DeBERTa-base")),
         export=ExportConfig(parity_texts=2000),
@@ -315,6 +319,7 @@ COUNTS = (
     *("model.num_experts", "model.stem_layers", "model.deep_layers"),
     *("training.epochs", "training.tokens_per_batch", "training.accumulate", "training.max_train_tokens"),
     *("training.validations", "training.validation_rows", "training.checkpoint_every", "training.seeds"),
+    "training.averaged",
     *("evaluation.tokens_per_batch", "evaluation.bootstrap_samples", "evaluation.backbone_windows"),
     *("evaluation.latency_texts", "evaluation.latency_repeats", "export.calibration_texts", "export.parity_texts"),
     *("distillation.seeds", "distillation.batch_size", "distillation.accumulate", "distillation.epochs"),
@@ -323,7 +328,13 @@ COUNTS = (
 #: Settings that are a share, from 0 to 1.
 SHARES = (
     *("data.validation_share", "data.test_share", "model.dropout", "model.layer_dropout", "training.warmup_share"),
-    *("training.attack_share", "training.raw_share", "training.piece_share", "distillation.alpha"),
+    *(
+        "training.attack_share",
+        "training.written_weight",
+        "training.raw_share",
+        "training.piece_share",
+        "distillation.alpha",
+    ),
 )
 #: Shares that are of no use at their ends.
 INNER_SHARES = ("model.deep_budget", "model.router_threshold", "evaluation.target_fpr")

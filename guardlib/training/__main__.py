@@ -15,9 +15,10 @@ from guardlib.evaluation.routing import RouterCollapse
 from guardlib.model.backbone import BackboneError
 from guardlib.model.build import ModelFileError, build_guardrail
 from guardlib.paths import stage_folder
+from guardlib.training.averaging import train_averaged
 from guardlib.training.checkpoint import CheckpointError
 from guardlib.training.processes import Processes
-from guardlib.training.trainer import TrainingError, train
+from guardlib.training.trainer import TrainingError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         guardrail = build_guardrail(profile, frames[0]["text"], folder)
         if processes.first:
             processes.wait()
-        history = train(guardrail.model, guardrail.reader, *frames, profile, folder)
+        history, _ = train_averaged(guardrail.model, guardrail.reader, *frames, profile, folder)
     except FileNotFoundError as error:
         again = f"python run_all.py --profile {options.profile} --only 01"
         print(f"{error.filename} is missing; run: {again}", file=sys.stderr)

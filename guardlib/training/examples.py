@@ -16,7 +16,7 @@ import pandas as pd
 from guardlib.config import TrainingConfig
 from guardlib.data.attacks import ATTACKS
 from guardlib.data.attacks.wrappers import payload_middle
-from guardlib.data.generated import OBFUSCATED
+from guardlib.data.generated import MADE, OBFUSCATED, WRAPPED
 from guardlib.data.indirect import INDIRECT
 from guardlib.data.injections import COMPOSED
 from guardlib.labels import Label
@@ -24,6 +24,8 @@ from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
 
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
+_WRITTEN = ("corpus_attacks", COMPOSED, WRAPPED)  # sources of attacks in the project's own words
+_OWN = ("corpus_attacks", *MADE)
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
 _PIECE = (32, 97)  # tokens of a piece of a text, from and below
@@ -84,10 +86,12 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
 
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
-    texts each kind of transform counts as a source. On top of that, a text of c characters counts as 1 / sqrt(c): the
-    budget is one of tokens, and a long text has no more labels than a short one. Attacks together get
-    ``config.attack_share`` of it (None: what falls to them), or the balance of sources would decide how readily the
-    model flags. At most 6 times, which is cut off last: small sets then stay a little below their share.
+    texts each kind of transform counts as a source. Where there are attacks of real sets, those in the project's own
+    words count ``config.written_weight`` beside them: they are many, and of one style. On top of that, a text of c
+    characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short one.
+    Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources would
+    decide how readily the model flags. At most 6 times, which is cut off last: small sets then stay a little below
+    their share.
     """
     source = frame["source"]
     kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)
@@ -95,6 +99,8 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
     attack = frame["label"].to_numpy() != Label.BENIGN
+    if (attack & ~source.isin(_OWN)).any():
+        weights[attack & source.isin(_WRITTEN)] *= config.written_weight
     if config.attack_share is not None and 0 < attack.sum() < len(attack):
         weights[attack] *= config.attack_share / weights[attack].sum()
         weights[~attack] *= (1 - config.attack_share) / weights[~attack].sum()

@@ -27,6 +27,8 @@ from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
 from guardlib.text.reading import worst_window
 
+ORDER = "order_{}"  # folder of a further training whose weights are averaged with the first's (training.averaging)
+
 
 def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Calibration:
     """Fit every operating point on validation scores; ``labels`` [N] are those of the texts.
@@ -187,8 +189,9 @@ def finish_training(
 
 
 def discard_checkpoints(folder: Path) -> None:
-    """Remove a training's checkpoints, far larger than the model: when all that is made of it is on disk."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    """Remove the checkpoints of a training and of its other orders: when all that is made of it is on disk."""
+    for place in (folder, *folder.glob(ORDER.format("*"))):
+        shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
 
 
 def score_split(guardrail: Guardrail, frame: pd.DataFrame, split: str, profile: Profile) -> pd.DataFrame:

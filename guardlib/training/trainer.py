@@ -42,6 +42,7 @@ from guardlib.training.step import forward
 
 _LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
 _LOG_EVERY = 10  # steps between rows of steps.csv
+_REPEATED = ("averaged", "seeds")  # settings that say how often a run is made, each alike
 _PRETRAINED = ("stem.", "deep.layers.", ".word.", ".position.", "embeddings.norm")  # parts of parameter names
 
 
@@ -385,7 +386,7 @@ class _Run:
 def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
     """What a checkpoint must agree on to be resumed: model and training settings, seed, training data, code."""
     settings = profile.to_dict()
-    training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, "seeds")}  # each trains alike
+    training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, *_REPEATED)}
     return {
         "model": json.dumps(settings["model"], sort_keys=True),
         "training": json.dumps(training, sort_keys=True),

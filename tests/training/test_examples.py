@@ -125,6 +125,14 @@ def test_attacks_get_their_share_of_an_epoch():
     assert repeats(benign, at(1.0, 0.3), np.random.default_rng(0)).sum() == 900  # nothing to share
 
 
+@pytest.mark.parametrize(("source", "label", "share"), [("composed", 1, 0.2), ("composed", 0, 0.5), ("a set", 1, 0.5)])
+def test_attacks_written_for_the_project_count_less(source, label, share):
+    frame = make_frame(1000).assign(label=label, text="of one length", source=["other"] * 500 + [source] * 500)
+    config = TrainingConfig(source_temperature=1.0, attack_share=None, written_weight=0.25)
+    times = repeats(frame, config, np.random.default_rng(0))
+    assert times[500:].sum() / times.sum() == pytest.approx(share, abs=0.03)
+
+
 def test_short_texts_are_read_more_often_than_long_ones():
     """By the square root of the length: 400 characters half as often as 100."""
     frame = make_frame(2000).assign(label=0, source="one", text=["x" * 100, "y" * 400] * 1000)

@@ -1,0 +1,87 @@
+"""Several trainings from one start, each with the texts in another order, and the mean of their weights.
+
+The uniform model soup of Wortsman et al. 2022 (arXiv 2203.05482, section 2). Trainings that begin at the same weights
+end near enough to each other to be averaged, and the mean generalises as their ensemble would, at one model's cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from guardlib.config import Profile
+from guardlib.model.dual_branch import DualBranchModel, load_weights
+from guardlib.model.inference import score_windows
+from guardlib.text.reading import Reader
+from guardlib.training.operating_points import ORDER, monitor
+from guardlib.training.trainer import train
+
+AVERAGE = "average"
+_SEED_STEP = 1000  # between the seeds of two orders: far from those that `training.seeds` counts through
+
+
+def train_averaged(
+    model: DualBranchModel,
+    reader: Reader,
+    train_frame: pd.DataFrame,
+    validation_frame: pd.DataFrame,
+    profile: Profile,
+    folder: Path,
+    progress_bar: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train ``training.averaged`` times from ``model`` as it is; leave it with the mean, if validation finds it better.
+
+    The first training writes into ``folder``, the others into ``order_1``, … in it. Each may use all of
+    ``training.max_train_tokens``. Where one of them alone has the least validation loss, its weights stay.
+
+    Returns:
+        The history of the first training, and a row for each and for the mean (``weights``: "order 0", …, "average";
+        ``val_loss`` and the other figures of the rows that validations read; ``chosen``).
+
+    Raises:
+        What :func:`.trainer.train` raises.
+    """
+    start = _copy(model)
+    ends, histories = [], []
+    for order in range(profile.training.averaged):
+        load_weights(model, start, "the start of training")
+        again = dataclasses.replace(profile, seed=profile.seed + _SEED_STEP * order)
+        place = folder / ORDER.format(order) if order else folder
+        histories.append(train(model, reader, train_frame, validation_frame, again, place, progress_bar))
+        ends.append(_copy(model))
+    candidates = {f"order {order}": weights for order, weights in enumerate(ends)}
+    if len(ends) > 1:
+        candidates[AVERAGE] = mean_weights(ends)
+    rows = profile.training.validation_rows
+    if rows:
+        validation_frame = validation_frame.sample(min(rows, len(validation_frame)), random_state=profile.seed)
+    table = []
+    for name, weights in candidates.items():
+        load_weights(model, weights, name)
+        scores = score_windows(
+            model, reader, validation_frame["text"].tolist(), profile.evaluation.tokens_per_batch, name
+        )
+        table.append({"weights": name} | monitor(scores, validation_frame["label"].to_numpy(np.int64), profile))
+    compared = pd.DataFrame(table)
+    best = int(compared["val_loss"].argmin())
+    compared["chosen"] = compared.index == best
+    load_weights(model, list(candidates.values())[best], compared.loc[best, "weights"])
+    return histories[0], compared
+
+
+def mean_weights(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each tensor by name; of what is no floating-point number, the first's."""
+    return {
+        name: torch.stack([part[name] for part in weights]).mean(0) if first.is_floating_point() else first
+        for name, first in weights[0].items()
+    }
+
+
+def _copy(model: DualBranchModel) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
