@@ -1,7 +1,8 @@
 # make run   environment, pinned dependencies, then the whole workbook (profile laptop)
 # make test  the same environment with the test tools, then every test
-# make release  train on permissively licensed data and put the guard into the package
+# make release  train on permissively licensed data and replace the guard inside the package (made with a mirror)
 # make readme  write the results of the finished run into README.md
+# make clean  remove caches;  make distclean  also every run in artifacts/ and the environment
 # ARGS goes to the command:  make run ARGS="--profile smoke --only 05"   make test ARGS="-m 'not slow'"
 # Another interpreter:       make run PYTHON=/path/to/python3.12
 
@@ -52,8 +53,8 @@ $(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.installed-lab
 
 clean:
-	rm -rf artifacts .pytest_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find guardlib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) *.egg-info
+	rm -rf artifacts $(VENV) *.egg-info

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import sys
 import time
@@ -20,9 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # works before `pip install -e .`, too
 
-try:
-    import nbformat  # noqa: F401
-except ModuleNotFoundError:
+if importlib.util.find_spec("papermill") is None:
     sys.exit("run_all: the workbook's packages are not installed here; run: make run, or: . .venv/bin/activate")
 
 from guardlib.config import PROFILES, ConfigError, Profile, get_profile, parse_setting  # noqa: E402

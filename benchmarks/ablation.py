@@ -96,7 +96,10 @@ def main() -> None:
     parser.add_argument("--hold-out", default=HELD_OUT, metavar="SOURCE,…", help=f"default: {HELD_OUT}")
     options = parser.parse_args()
     folder, held = stage_folder(options.profile, "01_data"), options.hold_out.split(",")
-    whole, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation"))
+    try:
+        whole, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation"))
+    except FileNotFoundError as error:
+        parser.error(f"{error.filename} is missing; run: python run_all.py --profile {options.profile} --only 01")
     unseen = (
         whole[whole["source"].isin(held)].groupby(["source", "label"], group_keys=False).sample(frac=1, random_state=0)
     )

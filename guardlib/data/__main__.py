@@ -63,7 +63,7 @@ def list_sources(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """Repeat the leakage check of a build, on the same rows at the same threshold, and print what it had removed."""
     folder = options.folder or stage_folder(options.profile, "01_data")
-    splits, protected, report = _read_dataset(folder)
+    splits, protected, report = _read_dataset(folder, options.profile)
     removed = pd.DataFrame(report["removed_by_source"])
     rows = pd.concat(splits, ignore_index=True)
     print(f"{folder}: {len(rows):,} rows against {len(protected):,} benchmark rows, similarity {report['threshold']:g}")
@@ -77,7 +77,8 @@ def verify(options: argparse.Namespace) -> int:
         print("\nno benchmark row is left, and no group is in two splits")
         return 0
     print(
-        f"\n{len(leaks)} rows leak and {groups} groups are in two splits; build it again: python run_all.py --from 01\n"
+        f"\n{len(leaks)} rows leak and {groups} groups are in two splits; build it again: "
+        f"python run_all.py --profile {options.profile} --only 01 --force\n"
     )
     first = leaks.head(_SHOWN_LEAKS)
     if len(first):
@@ -105,7 +106,7 @@ def _profile(options: argparse.Namespace) -> Profile:
     return get_profile(options.profile, {"data.licences": options.licences} if options.licences else None)
 
 
-def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, dict]:
+def _read_dataset(folder: Path, profile: str) -> tuple[list[pd.DataFrame], pd.DataFrame, dict]:
     """The splits, what its build kept out of them and its report; VerifyError where one of them cannot be read."""
     try:
         splits = [pd.read_parquet(folder / f"{split}.parquet")[list(RECORD_COLUMNS)] for split in SPLITS]
@@ -114,8 +115,8 @@ def _read_dataset(folder: Path) -> tuple[list[pd.DataFrame], pd.DataFrame, dict]
         return splits, protected, {key: report[key] for key in ("threshold", "removed_by_source")}
     except (OSError, ValueError, KeyError) as error:
         raise VerifyError(
-            f"{folder} is no finished dataset ({error}); make one with: python run_all.py --only 01, "
-            "or python -m guardlib.data build --out FOLDER and verify --folder FOLDER"
+            f"{folder} is no finished dataset ({error}); make one with: python run_all.py --profile {profile} "
+            "--only 01, or python -m guardlib.data build --out FOLDER and verify --folder FOLDER"
         ) from error
 
 

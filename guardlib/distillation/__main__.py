@@ -92,8 +92,9 @@ def run(options: argparse.Namespace) -> int:
 
 def check_settings(config: DistillationConfig) -> None:
     """ConfigError for a setting out of range."""
-    for name in ("batch_size", "epochs", "accumulate", "evaluate_every", "top_k"):
-        if getattr(config, name) < 1:
+    for name in ("batch_size", "epochs", "max_steps", "accumulate", "evaluate_every", "top_k"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 1")
     if not 0 <= config.alpha <= 1:
         raise ConfigError(f"--alpha is {config.alpha}; expected a share between 0 and 1")
@@ -110,21 +111,34 @@ def read_texts(paths: Sequence[Path], profile: str) -> list[str]:
     if not paths:
         path = stage_folder(profile, "01_data") / "train.parquet"
         if not path.is_file():
-            raise PairError(f"{path} does not exist; give texts with --text, or run: python run_all.py --only 01")
+            raise PairError(
+                f"{path} does not exist; give texts with --text, or run: python run_all.py --profile {profile} "
+                "--only 01"
+            )
         return open_text(pd.read_parquet(path))
     texts: list[str] = []
     for path in paths:
         if path.suffix in (".jsonl", ".parquet"):
-            frame = pd.read_json(path, lines=True) if path.suffix == ".jsonl" else pd.read_parquet(path)
+            frame = _table(path)
             if "text" not in frame:
                 raise PairError(f"{path} has the columns {', '.join(map(str, frame))}; expected one called text")
             texts += frame["text"].dropna().astype(str).tolist()
         else:
-            texts += path.read_text(encoding="utf-8").split("\n\n")
+            try:
+                texts += path.read_text(encoding="utf-8").split("\n\n")
+            except UnicodeDecodeError as error:
+                raise PairError(f"{path} is no UTF-8 text ({error}); expected that, .jsonl or .parquet") from error
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise PairError(f"{', '.join(map(str, paths))} hold 0 texts; expected paragraphs, or rows with a column text")
     return texts
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_json(path, lines=True) if path.suffix == ".jsonl" else pd.read_parquet(path)
+    except ValueError as error:  # pyarrow's and json's own are subclasses
+        raise PairError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); check the file") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import distil
 
 _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
+_COMPARED = "routed"  # the recipe that all others are controls of
 _MANY = 1000  # epochs: the teacher reads as long as it has steps
 
 
@@ -40,9 +42,11 @@ def prepare(
     """Train the teacher on ``train``'s open text (its log goes to ``folder/teacher``) and cut all texts for the pair.
 
     Raises:
+        ConfigError: recipes that do not exist, or without the one that the others are compared with.
         PairError: no open text, or a pair that cannot be matched.
     """
     config = profile.distillation
+    _check_recipes(config.recipes)
     texts, *held_out = (open_text(frame) for frame in (train, validation, test))
     tokenizers = [small.train_tokenizer(texts[:_TOKENIZER_TEXTS], size)
                   for size in (config.teacher_vocab, config.student_vocab)]  # fmt: skip
@@ -60,6 +64,16 @@ def prepare(
     return Setting(teacher, tokenizers[1], *pair, match(teacher, example, pair[1], config.layer_map))
 
 
+def _check_recipes(recipes: Sequence[str]) -> None:
+    if unknown := [name for name in recipes if name not in RECIPES]:
+        raise ConfigError(f"distillation.recipes has {unknown[0]!r}; expected some of {', '.join(RECIPES)}")
+    if _COMPARED not in recipes:
+        raise ConfigError(
+            f"distillation.recipes is {', '.join(recipes) or 'empty'}; expected {_COMPARED!r} among them, which the "
+            "others are compared with"
+        )
+
+
 def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageModel:
     """A student with random weights."""
     return small.make_language_model(small.student_config(config, len(tokenizer)), tokenizer, "student", seed)
@@ -69,13 +83,8 @@ def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) ->
     """A student of every recipe and seed; a row each, on the test text: perplexity, bits per character, what is kept.
 
     Logs go to ``folder/<recipe>_<seed>``.
-
-    Raises:
-        ConfigError: a recipe that does not exist.
     """
     config = profile.distillation
-    if unknown := [name for name in config.recipes if name not in RECIPES]:
-        raise ConfigError(f"distillation.recipes has {unknown[0]!r}; expected some of {', '.join(RECIPES)}")
     rows = []
     for seed in range(profile.seed, profile.seed + config.seeds):
         for name in config.recipes:

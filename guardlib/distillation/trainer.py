@@ -40,7 +40,7 @@ from guardlib.distillation.stopping import EarlyStopping
 from guardlib.distillation.student_router import StudentRouter, use_of_experts
 from guardlib.distillation.text import Batch, Pieces
 from guardlib.model.dual_branch import load_weights
-from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from guardlib.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.logs import RunLog
 from guardlib.training.trainer import pick_precision, schedule
 
@@ -119,7 +119,10 @@ class _Run:
         self.state = Progress()
         self.identity = run_identity(student, train, config, recipe, teacher, seed)
         if config.resume and self.last.is_file():
-            saved = load_checkpoint(self.last, self.learner, self.optimizer, self.identity)
+            try:
+                saved = load_checkpoint(self.last, self.learner, self.optimizer, self.identity)
+            except CheckpointError as error:  # which names the setting of the guard's training
+                raise CheckpointError(str(error).replace("training.resume", "distillation.resume")) from error
             self.state = Progress(**saved["progress"])
             print(f"resuming at step {self.state.step} of {self.total} from {self.last}")
         stopping = {"patience": config.patience, "min_delta": config.min_delta, "warmup": config.patience_warmup}

@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
+from scipy.special import entr
 
-from guardlib.evaluation.metrics import mcnemar, wilson
+from guardlib.evaluation.metrics import clusters, mcnemar, wilson
 from guardlib.evaluation.routing import routing_curve
 from guardlib.labels import NUM_CLASSES
 
@@ -36,7 +37,7 @@ def at_budget(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
 def beats_random(frame: pd.DataFrame, budget: float, draws: int = 10_000, seed: int = 0) -> float:
     """One-sided permutation p-value: how often random routing at the same budget gains what the router does."""
     gain = _right(frame, "p_deep").astype(int) - _right(frame, "p_fast")
-    chosen = _first(frame, budget)
+    chosen = _first(frame["router"].to_numpy(), budget)
     # Only rows whose gain is not 0 matter: how many of each sign a random draw takes is hypergeometric.
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     rng = np.random.default_rng(seed)
@@ -45,23 +46,31 @@ def beats_random(frame: pd.DataFrame, budget: float, draws: int = 10_000, seed: 
 
 
 def paired(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
-    """The router at ``budget`` against each branch alone, on the same rows.
+    """The router at ``budget`` against its rivals on the same rows: each branch alone, and the fast head's entropy.
+
+    Rows made from one base text (of one ``example_id`` cluster) are right and wrong together, so interval and p-value
+    take the cluster as the unit.
 
     Returns:
         columns rival, n, router_only, rival_only (rows that one alone gets right), points (accuracy of the router less
-        the rival's, in percentage points), low, high (95 %, normal approximation for paired shares), p (exact
-        McNemar, two-sided).
+        the rival's, in percentage points), low, high (95 %, normal approximation over clusters), p (exact McNemar over
+        the clusters that differ, two-sided).
     """
-    fast, deep = _right(frame, "p_fast"), _right(frame, "p_deep")
-    sent = np.zeros(len(frame), bool)
-    sent[_first(frame, budget)] = True
-    routed, n = np.where(sent, deep, fast), len(frame)
+    fast, deep, n = _right(frame, "p_fast"), _right(frame, "p_deep"), len(frame)
+    unsure = entr(frame[[f"p_fast_{k}" for k in range(NUM_CLASSES)]].to_numpy(np.float64)).sum(axis=1)
+    routed, by_entropy = (
+        np.where(_sent(n, _first(order, budget)), deep, fast) for order in (frame["router"].to_numpy(), unsure)
+    )
+    bases = clusters(frame["example_id"])
     rows = []
-    for rival, right in (("always deep", deep), ("always fast", fast)):
-        won, lost = int((routed & ~right).sum()), int((right & ~routed).sum())
-        points, spread = (won - lost) / n, 1.96 * np.sqrt(won + lost - (won - lost) ** 2 / n) / n
+    for rival, right in (("always deep", deep), ("always fast", fast), ("entropy", by_entropy)):
+        difference = routed.astype(int) - right
+        points = difference.mean()
+        net = np.bincount(bases, difference)
+        spread = 1.96 * np.sqrt((np.bincount(bases, difference - points) ** 2).sum()) / n
         ends = [100 * value for value in (points, points - spread, points + spread)]
-        rows.append((rival, n, won, lost, *ends, mcnemar(won, lost)))
+        won, lost = int((difference > 0).sum()), int((difference < 0).sum())
+        rows.append((rival, n, won, lost, *ends, mcnemar(int((net > 0).sum()), int((net < 0).sum()))))
     return pd.DataFrame(rows, columns=["rival", "n", "router_only", "rival_only", "points", "low", "high", "p"])
 
 
@@ -82,9 +91,16 @@ def _right(frame: pd.DataFrame, prefix: str) -> np.ndarray:
     return frame[[f"{prefix}_{k}" for k in range(NUM_CLASSES)]].to_numpy().argmax(1) == frame["label"].to_numpy()
 
 
-def _first(frame: pd.DataFrame, budget: float) -> np.ndarray:
-    """Row numbers that the router sends deep first, ``budget`` of them."""
-    return np.argsort(-frame["router"].to_numpy(), kind="stable")[: round(budget * len(frame))]
+def _first(order: np.ndarray, budget: float) -> np.ndarray:
+    """Row numbers that are sent deep first by ``order`` [N], highest first, ``budget`` of them."""
+    return np.argsort(-order, kind="stable")[: round(budget * len(order))]
+
+
+def _sent(rows: int, chosen: np.ndarray) -> np.ndarray:
+    """Whether each of ``rows`` is among the row numbers ``chosen``, [N]."""
+    sent = np.zeros(rows, bool)
+    sent[chosen] = True
+    return sent
 
 
 def headline(table: pd.DataFrame, p_random: float, worst: pd.DataFrame) -> dict[str, float | None]:
@@ -92,6 +108,7 @@ def headline(table: pd.DataFrame, p_random: float, worst: pd.DataFrame) -> dict[
     accuracy = table.set_index("policy")["accuracy"]
     return {
         "accuracy_router": float(accuracy["router"]),
+        "accuracy_entropy": float(accuracy["entropy"]),
         "accuracy_random": float(accuracy["random"]),
         "accuracy_always_fast": float(accuracy["always fast"]),
         "accuracy_always_deep": float(accuracy["always deep"]),

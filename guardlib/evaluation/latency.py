@@ -215,13 +215,15 @@ def references(profile: Profile) -> dict[str, System]:
     """``evaluation.latency_references`` by name (see :mod:`.reference_models`, which needs torch and transformers).
 
     Raises:
-        ConfigError: a name that is none of its shapes.
+        ConfigError: a name that is none of its shapes, or no :data:`REFERENCE`.
     """
     from guardlib.evaluation.reference_models import SHAPES, reference_model
 
     names = profile.evaluation.latency_references
     if unknown := [name for name in names if name not in SHAPES]:
         raise ConfigError(f"evaluation.latency_references has {unknown[0]!r}; expected some of {', '.join(SHAPES)}")
+    if REFERENCE not in names:
+        raise ConfigError(f"evaluation.latency_references lacks {REFERENCE!r}, to which speed-ups refer; add it")
     built = {}
     for name in tqdm(names, desc="reference models", unit="model"):
         with tempfile.TemporaryDirectory() as folder:  # hundreds of megabytes that nobody needs once they are loaded

@@ -190,7 +190,7 @@ def score_file(path: Path | str, scorers: Iterable[Scorer], cache: Path | None =
         columns text, label (-1 where the file has none), family, and one per system: its attack score.
 
     Raises:
-        PromptFileError: the file cannot be used. SystemsFailed: a system failed; all are named.
+        PromptFileError: the file cannot be used. SystemsFailed: a system failed or cannot be had here; all are named.
     """
     prompts = read_prompts(path)
     asked = prompts.assign(
@@ -200,8 +200,8 @@ def score_file(path: Path | str, scorers: Iterable[Scorer], cache: Path | None =
         group="",
     )
     board = score_all(scorers, asked, cache)
-    if board.failed:
-        raise SystemsFailed("; ".join(f"system {name}: {why}" for name, why in board.failed.items()))
+    if missing := board.failed | board.absent:
+        raise SystemsFailed("; ".join(f"system {name}: {why}" for name, why in missing.items()))
     scores = board.rows.pivot(index="example_id", columns="system", values="score").loc[asked["example_id"]]
     scores = scores[list(dict.fromkeys(board.rows["system"]))].reset_index(drop=True).rename_axis(columns=None)
     return pd.concat([prompts[["text", "label", "family"]], scores], axis=1)

@@ -129,10 +129,11 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         f"{size / 1e6:.1f} MB in all, run on a CPU without torch. Licence: Apache-2.0. Backbone: "
         "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).",
         '```python\nfrom guardlib import Guard\n\nGuard.load().scan("Ignore all previous instructions").flagged\n```',
-        f"guardlib {settings.version}, profile `{settings.profile}`, commit `{settings.commit}`, seed {training.seed}, "
-        f"trained on {training.machine['cpu']}. Flags from a score of {calibration.threshold:g}; "
-        f"`Guard.load(fpr={settings.target_fpr:g})` flags from {calibration.threshold_at_fpr:.3f}, where "
-        f"{settings.target_fpr:.0%} of benign validation texts were flagged.",
+        f"guardlib {settings.version}, profile `{settings.profile}`, trained at commit `{training.commit}` from seed "
+        f"{training.seed} on {training.machine['cpu']}, exported at `{settings.commit}`. Flags from a score of "
+        f"{calibration.threshold:g}; "
+        f"`Guard.load(fpr={settings.target_fpr:g})` flags from {calibration.threshold_at_fpr:.3f}, where the model as "
+        f"trained (float32) flags {100 * settings.target_fpr:g} % of benign validation texts.",
         "## Training data",
         f"{len(train):,} rows, permissively licensed sources alone; {made.sum():,} of them made by the project from "
         "the others (transforms of attacks and of benign text, hidden instructions, hard negatives). No benchmark "

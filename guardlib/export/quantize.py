@@ -5,7 +5,8 @@ channel, activations per tensor while the graph runs. ``int8_static``: activatio
 calibration texts. ``int8_blocks``: weights and activations in blocks of 32 with a scale each, closer and slower;
 ``int8_mixed``: ``int8``, but blocks of 128 behind GELU, where one scale for all is worst.
 ``int4``: ``int8_blocks`` with weights and tables in 4 bits. Before ``int8``, its mixture and ``int8_static``, channels
-of activations that reach far are narrowed and the weights behind them widened as much (:func:`smooth`).
+of activations that reach far are narrowed and the weights behind them widened as much (:func:`smooth`). From 8 bits
+down, what rounding moves the logits by in the mean is given back (:mod:`.correction`).
 
 Embedding tables, which ONNX Runtime would give one scale for all rows, get one per row. Outputs of a few channels
 (class logits, routing logit, expert gates) and what is small stay in float32: they weigh nothing and decide much.
@@ -26,6 +27,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.onnx_model import ONNXModel
 
+from guardlib.export.correction import correct_outputs
 from guardlib.export.onnx import Graphs
 from guardlib.labels import Label
 from guardlib.model.build import Guardrail
@@ -59,6 +61,8 @@ def quantize_graphs(graphs: Graphs, folder: Path, precision: str, feeds: tuple[F
     small = Graphs(folder / "front.onnx", folder / "deep.onnx")
     for source, target, inputs in ((graphs.front, small.front, feeds[0]), (graphs.deep, small.deep, feeds[1])):
         quantize(source, target, precision, inputs)
+    if BITS[precision] <= 8 and feeds[0]:
+        correct_outputs(graphs, small, feeds[0])
     return small
 
 

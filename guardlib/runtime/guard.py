@@ -179,13 +179,10 @@ class Guard:
             ValueError: a text longer than 1,000,000 characters without ``truncate``; a bad threshold.
         """
         limit = self.resolve_threshold(threshold, fpr)
-        single = isinstance(text, str)
-        texts = [
-            _checked(item, None if single else i, truncate)
-            for i, item in enumerate([text] if single else _listed(text))
-        ]
-        verdicts = [verdict for part in _chunks(texts) for verdict in self._scan(part, limit)]
-        return verdicts[0] if single else verdicts
+        if isinstance(text, str):
+            return self._scan([_checked(text, None, truncate)], limit)[0]
+        texts = [_checked(item, place, truncate) for place, item in enumerate(_listed(text))]
+        return [verdict for part in _chunks(texts) for verdict in self._scan(part, limit)]
 
     def scan_iter(
         self,
@@ -198,13 +195,18 @@ class Guard:
     ) -> Iterator[Verdict]:
         """Judge a stream of texts in order, ``batch`` of them together; no more than that is read ahead.
 
-        Args and errors are those of :meth:`scan`; ValueError also for a ``batch`` below 1.
+        Args and errors are those of :meth:`scan`; TypeError also for one str, ValueError for a ``batch`` below 1.
         """
         if batch < 1:
             raise ValueError(f"batch is {batch}; expected at least 1")
-        stream = iter(texts)
+        if isinstance(texts, str):
+            raise TypeError("scan_iter got str; expected an iterable of str: for one text there is scan")
+        limit = self.resolve_threshold(threshold, fpr)
+        stream = enumerate(texts)
         while part := list(itertools.islice(stream, batch)):
-            yield from self.scan(part, threshold=threshold, fpr=fpr, truncate=truncate)
+            checked = [_checked(item, place, truncate) for place, item in part]
+            for chunk in _chunks(checked):
+                yield from self._scan(chunk, limit)
 
     def score_windows(self, texts: list[str], every_branch: bool = False) -> WindowScores:
         """Raw outputs per window; ``every_branch`` runs the deep graph for all of them, for analysis."""

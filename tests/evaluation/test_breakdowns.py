@@ -36,7 +36,7 @@ def test_over_defence_counts_benign_rows_of_each_kind():
     assert (line.low, line.high) == pytest.approx(proportion_confint(line.hits, line.n, method="wilson"))
 
 
-def test_every_kind_that_the_mission_names_has_a_row():
+def test_every_kind_of_benign_text_has_a_row():
     from guardlib.evaluation.suites import over_defence as suite
 
     said = {item.over_defence for item in BENCHMARKS.values()}

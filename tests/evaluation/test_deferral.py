@@ -12,7 +12,8 @@ from guardlib.labels import NUM_CLASSES
 
 def routing_frame(fast_right: np.ndarray, deep_right: np.ndarray, router: np.ndarray) -> pd.DataFrame:
     """Rows of class 1 on which each branch is right or (saying 0) wrong as given."""
-    frame = pd.DataFrame({"label": 1, "router": router, "route": "fast"})
+    names = [f"test/{i}" for i in range(len(router))]
+    frame = pd.DataFrame({"label": 1, "router": router, "route": "fast", "example_id": names})
     for name, right in (("p_fast", fast_right), ("p_deep", deep_right)):
         for label in range(NUM_CLASSES):
             frame[f"{name}_{label}"] = 0.1 if label > 1 else np.where(right == (label == 1), 0.7, 0.1)
@@ -52,6 +53,7 @@ def test_headline_has_every_policy(hundred):
         at_budget(routing_frame(*hundred, -np.arange(100.0)), 0.2), 0.01, pd.DataFrame({"deep_share": [0.4, 0.1]})
     )
     assert figures["accuracy_router"] > figures["accuracy_random"]
+    assert figures["accuracy_entropy"] == pytest.approx(1.0)
     assert figures["p_router_is_random"] == 0.01
     assert figures["worst_deep_share"] == 0.4
 
@@ -71,6 +73,21 @@ def test_paired_differences_against_hand_counts_and_statsmodels(hundred):
     assert deep.p == pytest.approx(mcnemar([[75, 5], [0, 20]], exact=True).pvalue)
     assert fast.low < 20 < fast.high
     assert fast.low == pytest.approx(20 - 196 * np.sqrt(0.2 * 0.8 / 100))  # won or not: a plain share
+
+
+def test_the_routers_rival_is_the_fast_heads_entropy(hundred):
+    """Both branches are as sure of every row, so entropy sends the first ones, which here are the right ones."""
+    table = paired(routing_frame(*hundred, np.arange(100.0)), 0.2).set_index("rival")
+    assert (table.loc["entropy", "router_only"], table.loc["entropy", "rival_only"]) == (0, 20)
+
+
+def test_rows_of_one_base_text_count_as_one(hundred):
+    frame = routing_frame(*hundred, -np.arange(100.0))
+    together = frame.assign(example_id=[f"test/{i}@{i // 20}" for i in range(100)])
+    alone, clustered = (paired(rows, 0.2).set_index("rival").loc["always fast"] for rows in (frame, together))
+    assert clustered.points == alone.points
+    assert clustered.high - clustered.low > 2 * (alone.high - alone.low)
+    assert (alone.p < 0.001, clustered.p) == (True, 1.0)  # twenty rows of one text: one that differs
 
 
 def test_the_worst_case_is_a_family_of_attacks_with_rows_enough():

@@ -154,6 +154,10 @@ def test_a_stream_is_judged_as_it_comes(guard):
     assert list(guard.scan_iter([])) == []
     with pytest.raises(ValueError, match="batch is 0"):
         next(guard.scan_iter(["a"], batch=0))
+    with pytest.raises(TypeError, match="scan_iter got str"):
+        next(guard.scan_iter("one text, not many"))
+    with pytest.raises(TypeError, match="int at position 4"):
+        list(guard.scan_iter(["a", "b", "c", "d", 5], batch=3))
 
 
 @pytest.mark.parametrize(
