@@ -6,6 +6,7 @@ enough to be carried by everyone who installs the package.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -23,7 +24,7 @@ from guardlib.paths import RELEASE, STAGES, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import Manifest, read_manifest
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
-from guardlib.runtime.session import SETTINGS, GuardSettings, parse_settings, read_verified
+from guardlib.runtime.session import DIGESTS, SETTINGS, GuardSettings, parse_settings, read_verified
 
 CARD = "MODEL_CARD.md"
 MOST_BYTES = 40_000_000
@@ -71,7 +72,9 @@ def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
             f"{guard} ({settings.precision}) holds {size / 1e6:.1f} MB; expected at most "
             f"{MOST_BYTES / 1e6:.0f} MB; {again}"
         )
-    files = {**contents, CARD: model_card(settings, folders, manifests, size).encode()}
+    card = model_card(settings, folders, manifests, size).encode()
+    digests = json.loads(contents[DIGESTS]) | {CARD: hashlib.sha256(card).hexdigest()}
+    files = {**contents, CARD: card, DIGESTS: (json.dumps(digests, indent=1) + "\n").encode()}
     part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
     for folder in (part, old):
         shutil.rmtree(folder, ignore_errors=True)

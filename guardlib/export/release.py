@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 import guardlib
-from guardlib.config import ConfigError, Profile
-from guardlib.export.onnx import Graphs, export_graphs
+from guardlib.config import Profile
+from guardlib.export.onnx import ExportError, Graphs, export_graphs
 from guardlib.export.quantize import BITS, calibration_feeds, compare_precisions, quantize_graphs, theory_table
 from guardlib.fingerprint import file_digest
 from guardlib.labels import LABEL_NAMES
@@ -26,6 +26,7 @@ from guardlib.runtime.response import answer_sizes
 from guardlib.runtime.session import DEEP, DIGESTS, FILES, FORMAT, FRONT, SETTINGS, TOKENIZER, GuardSettings
 
 PRECISIONS = tuple(BITS)
+MOST_OFF = 1e-4  # of a probability, float32 graphs against torch
 
 
 def write_guards(
@@ -50,11 +51,8 @@ def write_guards(
         Files on disk: ``precision, file, bytes, parameters, theory_bytes`` (the last two for the graphs).
 
     Raises:
-        ConfigError: ``export.precision`` is not one of :data:`PRECISIONS`.
         ExportError: a graph could not be made.
     """
-    if profile.export.precision not in PRECISIONS:
-        raise ConfigError(f"export.precision is {profile.export.precision!r}; expected one of {', '.join(PRECISIONS)}")
     commit = git_commit() if commit is None else commit
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("guard*"):
@@ -160,6 +158,9 @@ def parity(guardrail: Guardrail, folder: Path, texts: pd.Series, profile: Profil
     """How far the float32 guard and the one to release are from torch on ``export.parity_texts`` texts drawn.
 
     Reads ``folder``, writes ``parity.json`` there; columns as :func:`guardlib.export.quantize.compare_precisions`.
+
+    Raises:
+        ExportError: a probability of the float32 guard is more than 1e-4 off: the export itself is wrong.
     """
     sample = texts.drop_duplicates()
     sample = sample.sample(min(profile.export.parity_texts, len(sample)), random_state=profile.seed)
@@ -168,6 +169,13 @@ def parity(guardrail: Guardrail, folder: Path, texts: pd.Series, profile: Profil
     graphs = {precision: Graphs(path / FRONT, path / DEEP) for precision, path in folders.items()}
     frame = compare_precisions(guardrail, graphs, sample.tolist())
     (folder / "parity.json").write_text(frame.to_json(orient="records", indent=1) + "\n", encoding="utf-8")
+    exact = frame[(frame["reference"] == "torch") & (frame["candidate"] == "float32")]
+    worst = float(exact[["max_dp_fast", "max_dp_deep"]].max(axis=None))
+    if not worst <= MOST_OFF:
+        raise ExportError(
+            f"the float32 graphs are {worst:.2g} off the model in a probability, of at most {MOST_OFF:g}, on "
+            f"{len(sample):,} texts: see {folder / 'parity.json'}"
+        )
     return frame
 
 

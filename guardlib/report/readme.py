@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,14 @@ GLANCE = {
 }
 #: How many times as fast at P50 the guard is meant to be.
 FASTER = {"BERT-6": "≥ 1.5 ×", "DeBERTa-xsmall": "≥ 5 ×", "DeBERTa-base": "≥ 15 ×"}
-SYSTEMS = ("guard", "fast", "deep", "finetuned_backbone", "tfidf", "rules")
+SYSTEMS = ("guard", "fast", "deep", "finetuned_backbone", "frozen_backbone", "tfidf", "rules")
+#: Files of a run that the README's tables are read from: rates with n and interval, and what each precision costs.
+TRACES = (
+    ("05_benchmarks", "benchmark_summary.csv"),
+    ("06_quantize_onnx", "gate.csv"),
+    ("06_quantize_onnx", "precisions.csv"),
+    ("04_router_analysis", "paired.csv"),
+)
 
 
 def results_section(profile: str, root: Path | None = None) -> str:
@@ -70,6 +78,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
     cpu = manifests["07_cpu_latency"].machine["cpu"]
     released = manifests["06_quantize_onnx"].headline
     figure = figures_folder(profile, root).relative_to(root or project_root()) / "detection_per_attack.png"
+    kept = traces(profile, root).relative_to(root or project_root())
     parts = [
         origin(profile, manifests),
         f"**Detection** (percent, 95 % interval; threshold {DEFAULT_THRESHOLD:g}; the guard as released, in "
@@ -98,6 +107,8 @@ def results_section(profile: str, root: Path | None = None) -> str:
         ),
         folded("Files of the guard", tables.to_markdown(size_table(sizes))),
         folded("The run, stage by stage", tables.to_markdown(stage_table(manifests))),
+        f"What stands behind these tables is in `{kept.as_posix()}`: {', '.join(name for _, name in TRACES)}. Their "
+        f"rows, one per text and system, are made again by `python run_all.py --profile {profile}`.",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -210,6 +221,19 @@ def origin(profile: str, manifests: dict[str, Manifest]) -> str:
     )
 
 
+def traces(profile: str, root: Path | None = None) -> Path:
+    """The folder of the files behind the README's tables, which is small enough to be kept with it."""
+    return figures_folder(profile, root) / "results"
+
+
+def keep_traces(profile: str, root: Path | None = None) -> None:
+    """Copy :data:`TRACES` of a finished run into :func:`traces`."""
+    folder = traces(profile, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage, name in TRACES:
+        shutil.copyfile(stage_folder(profile, stage, root) / name, folder / name)
+
+
 def update(readme: Path, section: str) -> None:
     """Replace what stands between the markers. Raises ValueError where the README has no markers."""
     text = readme.read_text(encoding="utf-8")
@@ -226,6 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     profile = parser.parse_args(arguments).profile
     try:
         update(project_root() / "README.md", results_section(profile))
+        keep_traces(profile)
     except (FileNotFoundError, ValueError) as error:
         print(json.dumps(str(error))[1:-1], file=sys.stderr)
         return 1

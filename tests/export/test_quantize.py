@@ -6,6 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from guardlib.export import quantize
+from guardlib.export.onnx import ExportError
 from guardlib.export.quantize import BITS, compare_precisions, theory_table
 from guardlib.export.release import parity
 
@@ -154,6 +155,17 @@ def test_parity_of_every_pair(tiny):
     assert full["windows"] > full["texts"] == len(tiny_guard.TEXTS)
     assert 0 < rows.iloc[1]["max_dp_fast"] < 0.2  # rounded, not broken
     assert (tiny.folder / "parity.json").is_file()
+
+
+def test_float32_graphs_that_are_off_are_an_error(tiny, monkeypatch):
+    import pandas as pd
+
+    from guardlib.export import release
+    from tests import tiny_guard
+
+    monkeypatch.setattr(release, "MOST_OFF", 0.0)
+    with pytest.raises(ExportError, match=r"float32 graphs are .* off the model in a probability, of at most 0, on"):
+        parity(tiny.guardrail, tiny.folder, pd.Series(tiny_guard.TEXTS), tiny.profile)
 
 
 def test_parity_of_nothing_is_refused(tiny):

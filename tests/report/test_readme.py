@@ -7,17 +7,20 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from guardlib.paths import STAGES
+from guardlib.paths import STAGES, stage_folder
 from guardlib.report.readme import (
     END,
     START,
+    TRACES,
     cost_at_a_glance,
     detection_at_a_glance,
     folded,
+    keep_traces,
     main,
     origin,
     results_section,
     size_table,
+    traces,
     update,
 )
 
@@ -50,6 +53,17 @@ def test_an_unfinished_run_is_refused_with_the_command(tmp_path, monkeypatch, ca
     monkeypatch.setenv("GUARDLIB_HOME", str(tmp_path))
     assert main(["--profile", "smoke"]) == 1
     assert "01_data has no manifest" in capsys.readouterr().err
+
+
+def test_the_files_behind_the_tables_are_kept(tmp_path):
+    for stage, name in TRACES:
+        folder = stage_folder("smoke", stage, tmp_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"rows of {name}")
+    keep_traces("smoke", tmp_path)
+    assert {path.name: path.read_text() for path in traces("smoke", tmp_path).iterdir()} == {
+        name: f"rows of {name}" for _, name in TRACES
+    }
 
 
 def test_sizes_are_those_of_all_files():
