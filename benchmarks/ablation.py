@@ -6,9 +6,10 @@
 A variant is ``base`` or settings joined by commas. Each is trained on the dataset of the profile's last stage 01
 without the held-out sources, with as many tokens, and then reads them. Prints a table:
 
-AUROC and TPR at 1 % FPR over the held-out rows, TPR and FPR there at 0.5, the validation loss on the sources that were
-trained on, AUROC again with activations in 8 bits, and the accuracy on held-out rows when their embeddings are moved
-against the model (one FGSM step).
+AUROC and TPR at 1 % FPR over the held-out rows, TPR and FPR there at 0.5, AUROC between attacks and benign texts of the
+test split under the same transforms, the validation loss on the sources that were trained on, AUROC on held-out rows
+with activations in 8 bits, and the accuracy there when embeddings are moved against the model (one FGSM step).
+``--out`` keeps the table as CSV, with the commit.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from guardlib.config import PROFILES, Profile, get_profile, parse_setting
+from guardlib.data.generated import OBFUSCATED
 from guardlib.labels import Label
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.inference import decide, score_windows
 from guardlib.paths import stage_folder
+from guardlib.report.provenance import git_commit
 from guardlib.training.adversarial import perturbed, worst_perturbation
+from guardlib.training.averaging import train_averaged
 from guardlib.training.examples import Epoch
 from guardlib.training.operating_points import calibrate
 from guardlib.training.quantization import rounded_activations
 from guardlib.training.step import forward
-from guardlib.training.trainer import train
 
 HELD_OUT = "deepset,owasp_aitg,vulcanforge_ext_owasp_aitg,corpus_hard_negatives,cyberseceval_frr,self_instruct"
 _ROWS = 500  # per held-out source and label
@@ -47,13 +50,14 @@ def parse(variant: str) -> dict:
 
 def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict:
     """Train one variant and measure it."""
-    train_frame, validation, unseen = frames
+    train_frame, validation, unseen, hidden = frames
     budget = {"max_train_tokens": tokens, "bfloat16_factor": 1.0, "validations": 2}
     profile = dataclasses.replace(profile, training=dataclasses.replace(profile.training, **budget))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
         guard = build_guardrail(profile, train_frame["text"], Path(folder))
-        history = train(guard.model, guard.reader, train_frame, validation, profile, Path(folder))
+        parts = (guard.model, guard.reader, train_frame, validation)
+        _, compared = train_averaged(*parts, profile, Path(folder))
     size = profile.evaluation.tokens_per_batch
     scored = score_windows(guard.model, guard.reader, validation["text"].tolist(), size)
     calibration = calibrate(scored, validation["label"].to_numpy(np.int64), profile)
@@ -61,6 +65,7 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
     score = 1 - verdicts.probabilities[:, Label.BENIGN]
     with rounded_activations(guard.model):
         rounded = decide(score_windows(guard.model, guard.reader, unseen["text"].tolist(), size), calibration)
+    unfolded = decide(score_windows(guard.model, guard.reader, hidden["text"].tolist(), size), calibration)
     attack = unseen["label"].to_numpy() != Label.BENIGN
     fpr, tpr, _ = roc_curve(attack, score)
     return {
@@ -69,7 +74,8 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
         "TPR at 1 % FPR": float(tpr[fpr <= 0.01].max()),
         "TPR": float((score >= 0.5)[attack].mean()),
         "FPR": float((score >= 0.5)[~attack].mean()),
-        "validation loss": float(history["val_loss"].min()),
+        "AUROC, hidden": roc_auc_score(hidden["label"] > 0, 1 - unfolded.probabilities[:, Label.BENIGN]),
+        "validation loss": float(compared["calibrated_loss"].min()),
         "accuracy, moved": moved_accuracy(guard, unseen, profile),
         "minutes": (time.perf_counter() - started) / 60,
     }
@@ -83,7 +89,7 @@ def moved_accuracy(guard: Guardrail, frame: pd.DataFrame, profile: Profile) -> f
         delta = worst_perturbation(guard.model, batch, plain, torch.float32)
         with perturbed(guard.model, delta), torch.no_grad():
             output, _ = forward(guard.model, batch, plain, torch.float32)
-        flagged = output.deep_logits.argmax(-1).numpy() != Label.BENIGN
+        flagged = output.deep_logits.argmax(-1).cpu().numpy() != Label.BENIGN
         right += (flagged == (batch.labels != Label.BENIGN)).tolist()
     return float(np.mean(right))
 
@@ -94,26 +100,41 @@ def main() -> None:
     parser.add_argument("--profile", choices=list(PROFILES), default="laptop")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of each training")
     parser.add_argument("--hold-out", default=HELD_OUT, metavar="SOURCE,…", help=f"default: {HELD_OUT}")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the table as CSV")
     options = parser.parse_args()
     folder, held = stage_folder(options.profile, "01_data"), options.hold_out.split(",")
     try:
-        whole, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation"))
+        whole, validation, test = (
+            pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation", "test")
+        )
     except FileNotFoundError as error:
         parser.error(f"{error.filename} is missing; run: python run_all.py --profile {options.profile} --only 01")
     unseen = (
         whole[whole["source"].isin(held)].groupby(["source", "label"], group_keys=False).sample(frac=1, random_state=0)
     )
     unseen = unseen.groupby(["source", "label"]).head(_ROWS)
+    if (unseen["label"] > 0).nunique() < 2:
+        parser.error(f"{options.hold_out} have {len(unseen)} rows; expected attacks and benign text: see --hold-out")
     # What was made of a held-out row, and its near copies, are held out with it.
     groups = set(whole.loc[whole["source"].isin(held), "group"])
     kept = [frame[~frame["group"].isin(groups) & ~frame["source"].isin(held)] for frame in (whole, validation)]
-    print(f"{len(kept[0]):,} training rows; {len(unseen):,} held-out rows of {len(held)} sources\n", flush=True)
+    hidden = test[test["source"] == OBFUSCATED]
+    print(
+        f"{len(kept[0]):,} training, {len(unseen):,} held-out rows of {len(held)} sources, {len(hidden):,} hidden\n",
+        flush=True,
+    )
     rows = []
     for variant in options.variants:
         rows.append(
-            {"variant": variant} | run(get_profile(options.profile, parse(variant)), (*kept, unseen), options.tokens)
+            {"variant": variant}
+            | run(get_profile(options.profile, parse(variant)), (*kept, unseen, hidden), options.tokens)
         )
-        print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
+        table = pd.DataFrame(rows).round(4)
+        print(table.to_string(index=False), flush=True)
+        if options.out:
+            table.assign(tokens=options.tokens, profile=options.profile, commit=git_commit()).to_csv(
+                options.out, index=False
+            )
 
 
 if __name__ == "__main__":

@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--json", action="store_true", help="print the whole verdict as JSON, on one line")
     scan.add_argument("--threshold", type=float, help="flag from this score (0 to 1) on")
     scan.add_argument(
-        "--fpr", type=float, help="instead of a threshold: flags this share of benign validation texts (0.01)"
+        "--fpr",
+        type=float,
+        help="instead of a threshold: flags this share of benign validation texts (0.001, 0.01, 0.05)",
     )
     scan.add_argument("--threads", type=int, help="CPU threads")
     scan.add_argument("--truncate", action="store_true", help="cut a text that is too long instead of refusing it")

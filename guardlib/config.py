@@ -26,6 +26,7 @@ class DataConfig:
     licences: str = "all"  # all | permissive: for a model that is to be released, permissively licensed sets only
     files: tuple[str, ...] = ()  # a user's own CSV, JSON, JSONL, YAML or parquet files to train on
     file_columns: tuple[str, ...] = ("text", "label")  # what they call these two
+    leave_out: tuple[str, ...] = ()  # sources that nothing is trained, validated or made from, nor their near copies
     max_rows_per_source: int = 2500  # a cap, so that one large set does not become the language of the model
     generated_per_attack: int = 300  # rows per attack generator; as many benign rows under the same transform
     hard_negatives: int = 2500  # benign sentences built around attackers' words
@@ -60,6 +61,7 @@ class ModelConfig:
     deep_budget: float = 0.30
     dropout: float = 0.1  # in the heads
     layer_dropout: float = 0.0  # in the layers; of use only where texts are seen several times
+    use_characters: bool = True  # add what the characters of a piece say to its embedding
     use_views: bool = True  # unfold what a text hides before it is read
 
 
@@ -89,22 +91,22 @@ class TrainingConfig:
     adversarial_weight: float = 0.5  # of that second loss
     quantization_aware_share: float = 0.0  # the last part of training that rounds activations as INT8 will
     precision: str = "auto"  # auto | float32 | bfloat16 | float16; auto: bfloat16 where the hardware multiplies it
-    averaged: int = (
-        1  # trainings from one start, each with the texts in another order, of whose weights the mean is taken
-    )
+    averaged: int = 1  # trainings from one start, the texts in another order in each; their weights' mean is tried
     seeds: int = 1  # trainings, from `seed` on; the first is the run's model, the others tell what is luck
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
-    written_weight: float = 0.4  # of attacks written for this project, where those of a real set count 1
+    written_weight: float = 1.0  # of attacks written or put together here, where those of a real set count 1
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
     validations: int = 5  # evenly over the run
     validation_rows: int | None = 400  # rows read at each of them; calibration reads all
     patience: int = 4  # validations without improvement before stopping; 0: never
+    patience_warmup: float = 0.3  # of training, in which no validation counts against it
     checkpoint_every: int = 300  # optimizer steps
     resume: bool = True  # go on from checkpoints/last.safetensors where there is one
+    wandb: str = ""  # project of Weights & Biases to log to, beside CSV and TensorBoard (pip install wandb)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +187,7 @@ class DistillationConfig:
     resume: bool = True
     # guards
     guard_teacher: str = ""  # a sequence classifier by Hub id or folder; empty: an ensemble of three, trained for it
+    guard_benign: str = ""  # what it calls its benign class, where that is not plain from its names
     guard_tokens: int = 40_000  # training tokens of each guard; of a teacher, twice as many
     guard_rows: int = 6000  # of the training split
     guard_weight: float = 0.2  # of the teacher's part, beside the guard's own losses
@@ -266,9 +269,9 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
-        training=TrainingConfig(epochs=4, averaged=2, max_train_tokens=1_400_000),
+        training=TrainingConfig(epochs=4, max_train_tokens=2_500_000),
         # `laptop` compares more systems; the card has the guard's own figures.
-        evaluation=EvaluationConfig(baselines=("rules", "tfidf"), latency_references=("BERT-6", "DeBERTa-base")),
+        evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),
     ),
     "paper": Profile(
@@ -319,7 +322,7 @@ COUNTS = (
     *("model.num_experts", "model.stem_layers", "model.deep_layers"),
     *("training.epochs", "training.tokens_per_batch", "training.accumulate", "training.max_train_tokens"),
     *("training.validations", "training.validation_rows", "training.checkpoint_every", "training.seeds"),
-    "training.averaged",
+    *("training.averaged",),
     *("evaluation.tokens_per_batch", "evaluation.bootstrap_samples", "evaluation.backbone_windows"),
     *("evaluation.latency_texts", "evaluation.latency_repeats", "export.calibration_texts", "export.parity_texts"),
     *("distillation.seeds", "distillation.batch_size", "distillation.accumulate", "distillation.epochs"),
@@ -328,21 +331,26 @@ COUNTS = (
 #: Settings that are a share, from 0 to 1.
 SHARES = (
     *("data.validation_share", "data.test_share", "model.dropout", "model.layer_dropout", "training.warmup_share"),
-    *(
-        "training.attack_share",
-        "training.written_weight",
-        "training.raw_share",
-        "training.piece_share",
-        "distillation.alpha",
-    ),
+    *("training.patience_warmup", "training.attack_share", "training.written_weight", "training.raw_share"),
+    *("training.piece_share", "distillation.alpha"),
 )
 #: Shares that are of no use at their ends.
 INNER_SHARES = ("model.deep_budget", "model.router_threshold", "evaluation.target_fpr")
 
+#: Settings that are one of a few names.
+CHOICES = {
+    "data.licences": ("all", "permissive"),
+    "export.precision": ("float32", "float16", "int8_blocks", "int8_mixed", "int8", "int8_static", "int4"),
+}
+
 
 def check_ranges(profile: Profile) -> None:
-    """Raise ConfigError for a number that a run could do nothing with, before it has trained for an hour."""
+    """Raise ConfigError for a value that a run could do nothing with, before it has trained for an hour."""
     values = profile.to_dict()
+    for name, choices in CHOICES.items():
+        section, _, key = name.partition(".")
+        if values[section][key] not in choices:
+            raise ConfigError(f"setting {name!r} is {values[section][key]!r}; expected one of {', '.join(choices)}")
     for names, right, expected in (
         (COUNTS, lambda value: value >= 1, "at least 1"),
         (SHARES, lambda value: 0 <= value <= 1, "a share from 0 to 1"),

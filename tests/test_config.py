@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardlib.config import COUNTS, INNER_SHARES, PROFILES, SHARES, ConfigError, get_profile
+from guardlib.config import CHOICES, COUNTS, INNER_SHARES, PROFILES, SHARES, ConfigError, get_profile
 
 
 def from_json(profile):
@@ -87,3 +87,9 @@ def test_numbers_a_run_could_do_nothing_with_are_refused(names, value, words):
     for name in names:
         with pytest.raises(ConfigError, match=rf"setting '{name}' is {value}; expected .*{words}"):
             get_profile("smoke", {name: value})
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_names_that_are_none_are_refused(name):
+    with pytest.raises(ConfigError, match=rf"setting '{name}' is 'nothing'; expected one of {CHOICES[name][0]}, "):
+        get_profile("smoke", {name: "nothing"})

@@ -74,6 +74,7 @@ def build() -> Tiny:
         deep_temperature=1.3,
         router_threshold=float(middle.mean()),  # both routes are taken, and none by a rounding error
         threshold_at_fpr=0.9,
+        thresholds={"0.05": 0.6},
         length_discount=0.4,
     )
     guardrail = dataclasses.replace(guardrail, calibration=calibration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def build_dataset(
 
     Raises:
         SourceError: the mirror is not one, or the corpus is damaged.
-        ValueError: a setting of ``profile.data`` out of range.
+        ValueError: a setting of ``profile.data`` out of range, or a source to leave out that is not there.
         LeakError: the finished dataset fails its own check.
     """
     settings = profile.data
@@ -134,6 +135,7 @@ def build_dataset(
     say(f"{copies:,} copies, {conflicts:,} contradictions and {len(leaks):,} benchmark rows removed")
     rows = cluster(rows, settings.near_duplicate_threshold, progress)
     say(f"{rows['group'].nunique():,} clusters of near copies in {len(rows):,} rows")
+    rows = _without(rows, settings.leave_out)
     rows = split_by_cluster(rows, settings.validation_share, settings.test_share, profile.seed)
 
     made = _generate(rows, profile)
@@ -237,6 +239,15 @@ def _instructions(pool: pd.DataFrame) -> pd.DataFrame:
         | ((direct["source"] == "corpus_attacks") & ~direct["family"].str.startswith("indirect"))
     )
     return direct[alone]
+
+
+def _without(rows: pd.DataFrame, sources: Collection[str]) -> pd.DataFrame:
+    """``rows`` without those of ``sources`` and without all others of their clusters."""
+    if unknown := set(sources) - set(rows["source"]):
+        known = ", ".join(sorted(rows["source"].unique()))
+        raise ValueError(f"data.leave_out names {min(unknown)!r}, of which there are no rows; expected some of {known}")
+    left = rows["group"].isin(rows.loc[rows["source"].isin(sources), "group"])
+    return rows[~left].reset_index(drop=True)
 
 
 def _not_in(made: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

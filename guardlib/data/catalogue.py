@@ -92,6 +92,7 @@ _ALL = (
         "Apache-2.0",
         PERMISSIVE,
         "mixed",
+        revision="4f61ecb038e9c3fb77e21034b22511b523772cdd",
     ),
     _hub(
         "notinject",
@@ -101,6 +102,7 @@ _ALL = (
         "MIT",
         PERMISSIVE,
         "benign",
+        revision="847ae76cf8fea5ed325429e569ae8cfef022d2e0",
     ),
     _hub(
         "jbb_behaviors",
@@ -111,6 +113,7 @@ _ALL = (
         PERMISSIVE,
         "mixed",
         config="behaviors",
+        revision="886acc352a31533ffbcf4ef22c744658688086fc",
     ),
     _hub(
         "wildguardmix",
@@ -141,6 +144,7 @@ _ALL = (
         NON_COMMERCIAL,
         "mixed",
         config="toxicchat0124",
+        revision="29df8e4dba60e1f4af4b4075c0705c5b313548a8",
     ),
     # Attacks.
     _github("neuralchemy", _HACKAT, "Apache-2.0", "mixed", github(without=PAYLOAD), share=1.6),

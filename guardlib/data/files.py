@@ -53,7 +53,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path}: ending {path.suffix!r} is not known; expected one of {', '.join(ENDINGS)}")
     try:
         if kind == ".txt":
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")
             return pd.DataFrame({"text": [line for line in lines if line.strip()]}, dtype=object)
         if kind == ".csv":
             return pd.read_csv(path, dtype=object, keep_default_na=False)  # "NA" is a text like any other
@@ -66,7 +66,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _entries(text: str, kind: str) -> list[dict]:
     if kind == ".jsonl":
-        values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        values = [json.loads(line) for line in text.split("\n") if line.strip()]
     elif kind == ".json":
         values = json.loads(text)
     else:

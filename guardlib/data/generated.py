@@ -86,6 +86,9 @@ def _under(
 def wrapped(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFrame:
     """At most ``count`` jailbreaks that carry a harmful goal: a short jailbreak of the split, a goal of the split.
 
+    Wei et al., "Jailbroken: How Does LLM Safety Training Fail?", 2023 (arXiv 2307.02483), section 3: personas, refusal
+    suppression, prefixes and the like, whatever the split's jailbreaks are.
+
     The goal takes the place of the jailbreak's placeholder, else it follows. ``family`` and group are the jailbreak's.
     """
     jailbreaks = pool[(pool["label"] == Label.JAILBREAK) & (pool["family"] != HARMFUL_REQUEST)]

@@ -133,6 +133,8 @@ TASKS_AFTER = (
 def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFrame:
     """``count`` documents with an instruction hidden at the start, middle or end (DIRECT_INJECTION), and benign twins.
 
+    Greshake et al., "Not what you've signed up for", 2023 (arXiv 2302.12173).
+
     Where it stands depends on what the document is: a comment in code, a cell of a table, and so on
     (:func:`guardlib.data.documents.plant`); in one in three it is a sentence on its own all the same, as somebody who
     does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. The twin is the

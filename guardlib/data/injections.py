@@ -215,6 +215,10 @@ _JOINTS = (
 def composed(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFrame:
     """``count`` direct injections and as many benign twins, from texts and clauses of ``split``; none without texts.
 
+    Perez and Ribeiro, "Ignore Previous Prompt", 2022 (arXiv 2211.09527): goal hijacking and prompt leaking by
+    an instruction inside the user's text. Clauses are written whole, each with its own verb, target and authority: a
+    grammar of parts makes text that is all alike.
+
     An injection is a benign request (mostly), a clause and (mostly) a task: a benign request, or an instruction that is
     injected elsewhere. Its language is the clause's: half of them English, the rest spread evenly. A twin is two
     benign requests. Groups are those of the first text taken from the pool.

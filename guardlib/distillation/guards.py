@@ -137,7 +137,11 @@ def measure(
     config = profile.distillation
     count = min(config.guard_rows, len(train_frame))
     frames = (train_frame.sample(count, random_state=profile.seed).reset_index(drop=True), validation)
-    chosen = HubClassifier(config.guard_teacher) if config.guard_teacher else _ensemble(profile, frames, folder, bar)
+    chosen = (
+        HubClassifier(config.guard_teacher, config.guard_benign or None)
+        if config.guard_teacher
+        else _ensemble(profile, frames, folder, bar)
+    )
     shuffled = benchmarks.sample(frac=1, random_state=profile.seed)
     sample = shuffled.groupby(["benchmark", "label"]).head(_ROWS_PER_BENCHMARK).reset_index(drop=True)
     rows = []

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from guardlib.config import Profile
 from guardlib.data.corpus import corpus_benchmark_frames
+from guardlib.data.minhash import BAR_DELAY
 from guardlib.data.records import FormatError, empty_records, fold, rng_for
 from guardlib.data.sources import BENCHMARK, TRAIN, SourceError, SourceResult, load_source
 from guardlib.evaluation.metrics import CLUSTER_MARK
-from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES
+from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES, Label
 
 ATTACK, BENIGN = "attack", "benign"
 CORPUS_LICENCE = "Apache-2.0 (written for this project by a language model, in this package)"
@@ -108,6 +110,7 @@ class Benchmark:
             own in the over-defence table.
         cap_share: of the profile's cap on rows; below 1 where rows are long.
         derived: made of rows that other benchmarks have too, or a protocol out of context: in no pooled figure.
+        benign_elsewhere: its benign rows alone are those of other benchmarks: they are in no pooled figure.
     """
 
     name: str
@@ -120,6 +123,7 @@ class Benchmark:
     over_defence: str = ""
     cap_share: float = 1.0
     derived: bool = False
+    benign_elsewhere: bool = False
 
 
 BENCHMARKS: dict[str, Benchmark] = {}
@@ -160,7 +164,8 @@ def build_benchmarks(
         raise ValueError(f"benchmark {unknown[0]!r} does not exist; expected one of {', '.join(BENCHMARKS)}")
     context = Context(profile, mirror)
     frames, status = [], []
-    for item in (BENCHMARKS[name] for name in names or BENCHMARKS):
+    chosen = [BENCHMARKS[name] for name in names or BENCHMARKS]
+    for item in tqdm(chosen, desc="benchmarks", unit="set", delay=BAR_DELAY, leave=False):
         context.missed, context.set_aside = set(), []
         rows, why_not, failed = pd.DataFrame(columns=list(BENCHMARK_COLUMNS)), "", False
         try:
@@ -223,8 +228,10 @@ def paired_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of those benchmarks whose texts stand in no other, for figures over all; score or benchmark rows."""
-    names = [entry.name for entry in BENCHMARKS.values() if entry.derived]
-    return rows[~rows["benchmark"].isin(names)]
+    derived = [entry.name for entry in BENCHMARKS.values() if entry.derived]
+    elsewhere = [entry.name for entry in BENCHMARKS.values() if entry.benign_elsewhere]
+    benign = rows["label"] == Label.BENIGN
+    return rows[~rows["benchmark"].isin(derived) & ~(rows["benchmark"].isin(elsewhere) & benign)]
 
 
 def group_of(base: str) -> str:

@@ -10,6 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 TEMPERATURE_RANGE = (0.05, 20.0)
+#: Rates of false positives at which thresholds are stored with the model, and recall is measured.
+TARGET_FPRS = (0.001, 0.01, 0.05)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from guardlib.evaluation.calibration import TARGET_FPRS
 from guardlib.evaluation.metrics import BINS, CONFIDENCE, clusters, compare, prepared, score_bins
 
-TARGET_FPRS = (0.001, 0.01, 0.05)
 OVERALL = "all"
 
 

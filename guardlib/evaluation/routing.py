@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 
-from guardlib.evaluation.metrics import wilson
+from guardlib.evaluation.metrics import effective_sizes, wilson
 from guardlib.labels import LABEL_NAMES, NUM_CLASSES
 
 POLICIES = ("router", "random", "entropy", "oracle")
@@ -71,8 +71,13 @@ def routing_by_label(frame: pd.DataFrame, threshold: float | None = None, by: st
     )
     right["accuracy_routed"] = np.where(went_deep, right["accuracy_deep"], right["accuracy_fast"])
     groups = right.groupby(by, sort=False)
-    table = groups.agg(n=("deep", "size"), hits=("deep", "sum"), deep_share=("deep", "mean"))
-    table["low"], table["high"] = wilson(table.pop("hits"), table["n"])
+    table = groups.agg(n=("deep", "size"), deep_share=("deep", "mean"))
+    if "example_id" in frame:  # rows made from one base text go the same way, and count for what they are worth
+        right["example_id"] = frame["example_id"].to_numpy()
+        sizes = effective_sizes(right, [by], "deep").reindex(table.index)
+    else:
+        sizes = table["n"]
+    table["low"], table["high"] = wilson(table["deep_share"] * sizes, sizes)
     table = table.join(groups[["accuracy_fast", "accuracy_deep", "accuracy_routed"]].mean()).reset_index()
     if by == "label":
         return table.sort_values("label", key=lambda names: names.map(LABEL_NAMES.index), ignore_index=True)

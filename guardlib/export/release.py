@@ -154,6 +154,25 @@ def _sizes_on_disk(folder: Path, profile: Profile, theory: pd.DataFrame) -> pd.D
     return pd.DataFrame(rows).astype({"parameters": "Int64", "theory_bytes": "Int64"})
 
 
+def get_model_info(guardrail: Guardrail, sizes: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """What the model is made of and weighs.
+
+    Args:
+        sizes: of :func:`write_guards`.
+
+    Returns:
+        ``parameters`` per part and active per token on each route (:meth:`.DualBranchModel.info`); per precision
+        ``megabytes_in_theory`` of the weights and ``megabytes_on_disk`` of the whole folder.
+    """
+    theory = theory_table(guardrail.model).query("part == 'total'").set_index("precision")["theory_bytes"]
+    on_disk = sizes.groupby("precision")["bytes"].sum()
+    return {
+        "parameters": guardrail.model.info(),
+        "megabytes_in_theory": {name: float(theory[name] / 1e6) for name in PRECISIONS},
+        "megabytes_on_disk": {name: float(on_disk[name] / 1e6) for name in PRECISIONS},
+    }
+
+
 def parity(guardrail: Guardrail, folder: Path, texts: pd.Series, profile: Profile) -> pd.DataFrame:
     """How far the float32 guard and the one to release are from torch on ``export.parity_texts`` texts drawn.
 

@@ -43,6 +43,8 @@ class DualBranchModel(nn.Module):
         self.config = config
         width, heads, ffn = config.d_model, config.num_heads, config.ffn_dim
         characters = CharacterCNN(config.char_buckets, config.char_dim, config.char_widths, config.char_filters, width)
+        if not config.use_characters:
+            characters.requires_grad_(False)  # their projection stays at zero
         embeddings = GuardEmbeddings(vocab, config.max_length, width, characters, config.layer_dropout)
         stem = [TransformerLayer(width, heads, ffn, config.layer_dropout) for _ in range(config.stem_layers)]
         router = Router(width, config.router_hidden, config.use_entropy)

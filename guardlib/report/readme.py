@@ -184,9 +184,12 @@ def benchmark_table(names: Sequence[str]) -> pd.DataFrame:
 
 
 def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Bytes on disk per precision."""
-    totals = sizes.groupby("precision", sort=False)["bytes"].sum()
-    return pd.DataFrame({"Precision": totals.index, "On disk": [f"{value / 1e6:.1f} MB" for value in totals]})
+    """Megabytes per precision: of the weights in theory, and of all files on disk."""
+    totals = sizes.groupby("precision", sort=False)[["theory_bytes", "bytes"]].sum()
+    shown = {name: [f"{value / 1e6:.1f} MB" for value in totals[name]] for name in totals}
+    return pd.DataFrame(
+        {"Precision": totals.index, "Weights, in theory": shown["theory_bytes"], "On disk": shown["bytes"]}
+    )
 
 
 def stage_table(manifests: dict[str, Manifest]) -> pd.DataFrame:

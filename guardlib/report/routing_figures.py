@@ -175,7 +175,8 @@ def routing_by_label(frame: pd.DataFrame, budget: float = 0.30) -> Figure:
     ax.errorbar(frame["deep_share"], y, xerr=spread, fmt="none", ecolor="#222222", elinewidth=0.8, capsize=2)
     for position, row in zip(y, frame.itertuples(), strict=True):
         text = f"{100 * row.deep_share:.1f}"
-        ax.annotate(text, (row.high, position), (4, 0), textcoords="offset points", va="center", size=8)
+        ax.annotate(text, (row.high, position), (4, 0), textcoords="offset points", va="center", size=8,
+                    zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
     ax.axvline(budget, color=GREY, lw=0.9, ls=(0, (4, 2)), label=f"budget ({100 * budget:g} %)", zorder=3)
     ax.set_yticks(y, [f"{shortened(name)} (n {n:,.0f})" for name, n in zip(frame[by], frame["n"], strict=True)])
     percent_axis(ax.xaxis, (0, max(upper_end(frame["high"], 1.12), 1.2 * budget)))

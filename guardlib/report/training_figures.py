@@ -30,6 +30,9 @@ MAX_SOURCES = 24  # rows of the data figure; smaller sources are drawn as one
 def training_curves(history: pd.DataFrame, steps: pd.DataFrame | None = None) -> Figure:
     """Losses, and validation accuracy of the fast branch, the deep branch and the routed model, against tokens seen.
 
+    The losses are two measures: what training lowers (focal losses of both branches, router and balance together), and
+    the mean cross entropy of both branches on validation text.
+
     Args:
         history: one row per validation: tokens, train_loss, val_loss, val_accuracy_fast, _deep, _routed.
         steps: optional; one row per optimizer step (tokens, loss), drawn as a faint line under the losses.
@@ -41,8 +44,8 @@ def training_curves(history: pd.DataFrame, steps: pd.DataFrame | None = None) ->
     x = history["tokens"] / scale
     if steps is not None and {"tokens", "loss"} <= set(steps.columns) and len(steps):
         left.plot(steps["tokens"] / scale, steps["loss"], color="#D0D0D0", lw=0.6, label="step", zorder=1)
-    left.plot(x, history["train_loss"], color=GREY, marker="o", label="training")
-    left.plot(x, history["val_loss"], color=BLACK, marker="s", label="validation")
+    left.plot(x, history["train_loss"], color=GREY, marker="o", label="training: all parts, focal")
+    left.plot(x, history["val_loss"], color=BLACK, marker="s", label="validation: cross entropy")
     left.set(ylabel="loss")
     left.set_ylim(bottom=0)
     for column, key in zip(accuracies, ("fast", "deep", "routed"), strict=True):

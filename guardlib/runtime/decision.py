@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,13 +37,14 @@ class WindowScores:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What validation settled: a temperature per branch, the routing threshold (logit), the decision threshold."""
+    """What validation settled: a temperature per branch, the routing threshold (logit), the decision thresholds."""
 
     fast_temperature: float = 1.0
     deep_temperature: float = 1.0
     router_threshold: float = 0.0
     threshold: float = DEFAULT_THRESHOLD
     threshold_at_fpr: float = DEFAULT_THRESHOLD  # flags evaluation.target_fpr of benign validation texts
+    thresholds: dict[str, float] = field(default_factory=dict)  # the same at other rates: "0.001" → threshold
     length_discount: float = 0.0  # odds of an attack in one of n windows are divided by n to this power
 
 

@@ -146,11 +146,14 @@ class Guard:
                 raise ValueError(f"threshold is {threshold}; expected a score from 0 to 1")
             return float(threshold)
         if fpr is not None:
-            if not np.isclose(fpr, self.settings.target_fpr):
-                raise ValueError(
-                    f"fpr is {fpr}; this guard was calibrated for {self.settings.target_fpr}: use that, or a threshold"
-                )
-            return self.settings.calibration.threshold_at_fpr
+            calibration = self.settings.calibration
+            points = {float(rate): value for rate, value in calibration.thresholds.items()}
+            points[self.settings.target_fpr] = calibration.threshold_at_fpr
+            for rate, value in points.items():
+                if np.isclose(fpr, rate):
+                    return value
+            known = ", ".join(f"{rate:g}" for rate in sorted(points))
+            raise ValueError(f"fpr is {fpr}; this guard was calibrated for {known}: use one of them, or a threshold")
         return self.threshold
 
     @overload

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         guardrail = build_guardrail(profile, frames[0]["text"], folder)
         if processes.first:
             processes.wait()
-        history, _ = train_averaged(guardrail.model, guardrail.reader, *frames, profile, folder)
+        _, compared = train_averaged(guardrail.model, guardrail.reader, *frames, profile, folder)
     except FileNotFoundError as error:
         again = f"python run_all.py --profile {options.profile} --only 01"
         print(f"{error.filename} is missing; run: {again}", file=sys.stderr)
@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if processes.first:
-        print(f"final validation loss {history['val_loss'].iloc[-1]:.6f} after {history['tokens'].iloc[-1]:,} tokens")
+        chosen = compared[compared["chosen"]].iloc[0]
+        print(f"final validation loss {chosen['calibrated_loss']:.6f} ({chosen['weights']})")
     return 0
 
 

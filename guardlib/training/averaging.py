@@ -19,7 +19,7 @@ from guardlib.config import Profile
 from guardlib.model.dual_branch import DualBranchModel, load_weights
 from guardlib.model.inference import score_windows
 from guardlib.text.reading import Reader
-from guardlib.training.operating_points import ORDER, monitor
+from guardlib.training.operating_points import ORDER, calibrated_loss, monitor
 from guardlib.training.trainer import train
 
 AVERAGE = "average"
@@ -38,11 +38,11 @@ def train_averaged(
     """Train ``training.averaged`` times from ``model`` as it is; leave it with the mean, if validation finds it better.
 
     The first training writes into ``folder``, the others into ``order_1``, … in it. Each may use all of
-    ``training.max_train_tokens``. Where one of them alone has the least validation loss, its weights stay.
+    ``training.max_train_tokens``. Where one alone has the least calibrated loss on validation, its weights stay.
 
     Returns:
         The history of the first training, and a row for each and for the mean (``weights``: "order 0", …, "average";
-        ``val_loss`` and the other figures of the rows that validations read; ``chosen``).
+        ``calibrated_loss``, and the other figures of the whole validation split; ``chosen``).
 
     Raises:
         What :func:`.trainer.train` raises.
@@ -58,18 +58,19 @@ def train_averaged(
     candidates = {f"order {order}": weights for order, weights in enumerate(ends)}
     if len(ends) > 1:
         candidates[AVERAGE] = mean_weights(ends)
-    rows = profile.training.validation_rows
-    if rows:
-        validation_frame = validation_frame.sample(min(rows, len(validation_frame)), random_state=profile.seed)
+    # On every validation row: those of the validations in training have already chosen each order's weights. And at
+    # fitted temperatures, as the model is used: a mean of weights is less sure than its parts, and no worse for it.
     table = []
     for name, weights in candidates.items():
         load_weights(model, weights, name)
         scores = score_windows(
             model, reader, validation_frame["text"].tolist(), profile.evaluation.tokens_per_batch, name
         )
-        table.append({"weights": name} | monitor(scores, validation_frame["label"].to_numpy(np.int64), profile))
+        labels = validation_frame["label"].to_numpy(np.int64)
+        loss = {"calibrated_loss": calibrated_loss(scores, labels)}
+        table.append({"weights": name} | loss | monitor(scores, labels, profile))
     compared = pd.DataFrame(table)
-    best = int(compared["val_loss"].argmin())
+    best = int(compared["calibrated_loss"].argmin())
     compared["chosen"] = compared.index == best
     load_weights(model, list(candidates.values())[best], compared.loc[best, "weights"])
     return histories[0], compared

@@ -59,7 +59,8 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
         output, (loss, *_) = forward(model, batch, config, dtype)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
-        without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        without = [name for name, p in model.named_parameters()
+               if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())]  # fmt: skip
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)

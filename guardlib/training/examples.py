@@ -24,7 +24,7 @@ from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
 
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
-_WRITTEN = ("corpus_attacks", COMPOSED, WRAPPED)  # sources of attacks in the project's own words
+_WRITTEN = ("corpus_attacks", COMPOSED, WRAPPED)  # sources of attacks that the project wrote or put together
 _OWN = ("corpus_attacks", *MADE)
 _MOST_REPEATS = 6  # of one row in one epoch
 _LENGTHS = (40, 700)  # characters between which a text's length counts: below, noise; above, the window is full
@@ -86,12 +86,12 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
 
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
-    texts each kind of transform counts as a source. Where there are attacks of real sets, those in the project's own
-    words count ``config.written_weight`` beside them: they are many, and of one style. On top of that, a text of c
-    characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short one.
-    Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources would
-    decide how readily the model flags. At most 6 times, which is cut off last: small sets then stay a little below
-    their share.
+    texts each kind of transform counts as a source. Where there are attacks of real sets, those that were written or
+    put together here count ``config.written_weight`` beside them: they are many, and of few styles. On top of that, a
+    text of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a
+    short one. Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources
+    would decide how readily the model flags. At most 6 times, which is cut off last: small sets then stay a little
+    below their share.
     """
     source = frame["source"]
     kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)

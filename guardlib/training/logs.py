@@ -1,4 +1,7 @@
-"""What a run leaves to be read: ``history.csv`` (a row per validation), ``steps.csv``, TensorBoard events."""
+"""What a run leaves to be read: ``history.csv`` (a row per validation), ``steps.csv``, TensorBoard events.
+
+Where ``training.wandb`` names a project, the same goes to Weights & Biases.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,33 @@ from pathlib import Path
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
+from guardlib.config import ConfigError, Profile
+
+
+def wandb_run(profile: Profile, folder: Path):
+    """A run of Weights & Biases in the project ``training.wandb``, with all settings; its files lie in ``folder``.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            f"training.wandb is {profile.training.wandb!r}, and the package wandb is not installed: pip install wandb"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    return wandb.init(project=profile.training.wandb, dir=str(folder), config=profile.to_dict())
+
 
 class RunLog:
     """Writes both tables anew at each validation, so that they are whole whenever a run stops.
 
-    Without a folder it only remembers: one process of several writes.
+    Without a folder it only remembers: one process of several writes. ``online`` is a run of :func:`wandb_run`.
     """
 
-    def __init__(self, folder: Path | None, history: list[dict], steps: list[dict]) -> None:
-        self._folder, self._writer = folder, None
+    def __init__(self, folder: Path | None, history: list[dict], steps: list[dict], online=None) -> None:
+        self._folder, self._writer, self._online = folder, None, online
         self._history, self._steps = list(history), list(steps)
         if folder is None:
             return
@@ -37,9 +58,11 @@ class RunLog:
         self._write()
 
     def _scalars(self, prefix: str, row: dict) -> None:
-        for name, value in row.items() if self._writer else ():
-            if name not in ("step", "tokens"):
-                self._writer.add_scalar(f"{prefix}/{name}", value, row["step"])
+        named = {f"{prefix}/{name}": value for name, value in row.items() if name not in ("step", "tokens")}
+        if self._online:
+            self._online.log(named, step=row["step"])
+        for name, value in named.items() if self._writer else ():
+            self._writer.add_scalar(name, value, row["step"])
 
     def _write(self) -> None:
         if self._folder is None:
@@ -52,4 +75,6 @@ class RunLog:
         self._write()
         if self._writer:
             self._writer.close()
+        if self._online:
+            self._online.finish()
         return pd.DataFrame(self._history)

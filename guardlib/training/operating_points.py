@@ -16,7 +16,13 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from guardlib.config import Profile
-from guardlib.evaluation.calibration import calibrate_router, fit_temperature, share_at, threshold_at_fpr
+from guardlib.evaluation.calibration import (
+    TARGET_FPRS,
+    calibrate_router,
+    fit_temperature,
+    share_at,
+    threshold_at_fpr,
+)
 from guardlib.evaluation.routing import RouterCollapse, check_collapse
 from guardlib.evaluation.scores import score_rows, split_as_benchmark
 from guardlib.labels import NUM_CLASSES, Label
@@ -45,8 +51,10 @@ def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Cal
     calibration = dataclasses.replace(_temperatures(scores, labels), router_threshold=router_threshold)
     calibration = dataclasses.replace(calibration, length_discount=_length_discount(scores, labels, calibration))
     attack = 1 - decide(scores, calibration).probabilities[:, Label.BENIGN].astype(np.float64)
-    at_fpr = threshold_at_fpr(attack.clip(0, 1), labels, profile.evaluation.target_fpr)
-    return dataclasses.replace(calibration, threshold_at_fpr=at_fpr)
+    target = profile.evaluation.target_fpr
+    at = {rate: threshold_at_fpr(attack.clip(0, 1), labels, rate) for rate in (*TARGET_FPRS, target)}
+    named = {f"{rate:g}": threshold for rate, threshold in at.items()}
+    return dataclasses.replace(calibration, threshold_at_fpr=at[target], thresholds=named)
 
 
 def _temperatures(scores: WindowScores, labels: np.ndarray) -> Calibration:
@@ -56,6 +64,13 @@ def _temperatures(scores: WindowScores, labels: np.ndarray) -> Calibration:
         for logits in (scores.fast_logits, scores.deep_logits)
     )
     return Calibration(fast_temperature=fast, deep_temperature=deep)
+
+
+def calibrated_loss(scores: WindowScores, labels: np.ndarray) -> float:
+    """Mean cross entropy of both branches at temperatures fitted to these texts: the loss but for how sure they are."""
+    calibration, rows = _temperatures(scores, labels), np.arange(len(labels))
+    probabilities = (decide(scores, calibration, route).probabilities[rows, labels] for route in ("fast", "deep"))
+    return float(np.mean([-np.log(chances.astype(np.float64).clip(1e-9)).mean() for chances in probabilities]))
 
 
 _MOST_DISCOUNT = 2.0  # in a text of ten windows, odds of an attack count as a hundredth at least

@@ -36,7 +36,7 @@ class Processes:
         """Give every process the sum of all gradients of ``model``."""
         if self.count == 1:
             return
-        for parameter in model.parameters():
+        for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             distributed.all_reduce(parameter.grad)

@@ -33,7 +33,7 @@ from guardlib.text.reading import Reader
 from guardlib.training.adversarial import adversarial_losses, check_adversarial
 from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.examples import Epoch, TrainingBatch
-from guardlib.training.logs import RunLog
+from guardlib.training.logs import RunLog, wandb_run
 from guardlib.training.losses import Losses, check_losses, is_finite
 from guardlib.training.operating_points import monitor
 from guardlib.training.processes import Processes
@@ -42,7 +42,7 @@ from guardlib.training.step import forward
 
 _LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
 _LOG_EVERY = 10  # steps between rows of steps.csv
-_REPEATED = ("averaged", "seeds")  # settings that say how often a run is made, each alike
+_OUTSIDE = ("averaged", "seeds", "wandb")  # settings of what is done with trainings, each of which is alike
 _PRETRAINED = ("stem.", "deep.layers.", ".word.", ".position.", "embeddings.norm")  # parts of parameter names
 
 
@@ -158,6 +158,7 @@ def train(
             last checkpoint is good), or no rows to train or validate on.
         RouterCollapse: at the end, if the router sends (nearly) all texts one way.
         CheckpointError: the checkpoint found there is damaged or of another run, or none can be written.
+        ConfigError: a setting out of range, or ``training.wandb`` without the package wandb.
     """
     return _Run(model, reader, train_frame, validation_frame, profile, folder, progress_bar, guidance).run()
 
@@ -204,7 +205,9 @@ class _Run:
             self.state = Progress(**saved["progress"])
             self.scaler.load_state_dict(self.state.scaler)
             print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
-        self.log = RunLog(folder if self.processes.first else None, self.state.history, self.state.steps)
+        first = self.processes.first
+        online = wandb_run(profile, folder) if first and self.config.wandb else None
+        self.log = RunLog(folder if first else None, self.state.history, self.state.steps, online)
         self.epoch = self._make_epoch()
         if not self.state.total_tokens:
             self.state.total_tokens = token_budget(self.config, self.epoch.tokens, self.dtype)
@@ -225,6 +228,7 @@ class _Run:
 
     def run(self) -> pd.DataFrame:
         self.model.train()
+        self.factor = 0.0  # on the learning rates
         self.clock = time.perf_counter()
         with self.bar:
             while not self._finished():
@@ -239,7 +243,9 @@ class _Run:
             load_weights(self.model, load_file(self.best), str(self.best))
         history = self.log.close()
         self.model.eval()
-        final = history.iloc[-1]
+        # From the validation on whose weights these are: one of them, on few texts, may be 0 or 1 by chance.
+        since = history.loc[history["val_loss"].idxmin() :]
+        final = since.loc[(since["deep_share"] - 0.5).abs().idxmin()]
         check_collapse(float(final["deep_share"]), router_std=float(final["router_std"]))
         return history
 
@@ -251,9 +257,9 @@ class _Run:
 
     def _step(self) -> None:
         """One optimizer step over ``accumulate`` batches per process."""
-        factor = schedule(self.state.tokens / self.state.total_tokens, self.config.warmup_share)
+        self.factor = schedule(self.state.tokens / self.state.total_tokens, self.config.warmup_share)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            group["lr"] = group["base_lr"] * self.factor
         batch = None  # a process may have none in the last step of an epoch
         for number in range(self.batches_per_step):
             if self.processes.takes(number):
@@ -278,7 +284,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         if self.state.step % _LOG_EVERY == 0:
-            self._log_step(factor)
+            self._log_step()
 
     def _backward(self, batch: TrainingBatch) -> Losses:
         share = min(self.state.tokens / self.state.total_tokens, 1.0)
@@ -338,7 +344,7 @@ class _Run:
         row |= {f"expert_load_{i}": float(load) for i, load in enumerate(np.mean(self.state.expert_loads, axis=0))}
         self.state.expert_loads.clear()
         row |= {
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.config.learning_rate * self.factor,
             "tokens_per_second": self.state.tokens / max(seconds, 1e-9),
         }
         self.state.history.append(row)
@@ -347,7 +353,7 @@ class _Run:
             self.state.best_loss, self.state.bad_validations = figures["val_loss"], 0
             if self.processes.first:
                 save_weights(self.best, self.model)
-        else:
+        elif self.state.tokens > self.config.patience_warmup * self.state.total_tokens:
             self.state.bad_validations += 1
 
     def _epochs_done(self) -> float:
@@ -358,13 +364,13 @@ class _Run:
         self.recent.clear()
         return dict(zip(("train_loss", *_LOSS_COLUMNS), self.processes.mean(means), strict=True))
 
-    def _log_step(self, factor: float) -> None:
+    def _log_step(self) -> None:
         last = self.recent[-1] if self.recent else None
         if last is None:
             return
         row = {"step": self.state.step, "tokens": self.state.tokens}
         row |= {name: float(value) for name, value in zip(("loss", *_LOSS_COLUMNS), last, strict=True)}
-        row |= {"learning_rate": self.config.learning_rate * factor, "deep_share": self.deep_share}
+        row |= {"learning_rate": self.config.learning_rate * self.factor, "deep_share": self.deep_share}
         self.state.steps.append(row)
         self.log.step(row)
         split = "routing not measured yet"
@@ -386,7 +392,7 @@ class _Run:
 def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
     """What a checkpoint must agree on to be resumed: model and training settings, seed, training data, code."""
     settings = profile.to_dict()
-    training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, *_REPEATED)}
+    training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, *_OUTSIDE)}
     return {
         "model": json.dumps(settings["model"], sort_keys=True),
         "training": json.dumps(training, sort_keys=True),

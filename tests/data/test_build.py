@@ -117,6 +117,23 @@ def test_benchmark_rows_given_from_outside_are_kept_out(built):
     assert again.leakage["remaining"] == 0
 
 
+def test_a_source_left_out_is_in_no_split_nor_are_its_near_copies(built):
+    everything = pd.concat([built.train, built.validation, built.test])
+    left_out = dataclasses.replace(SMOKE, data=dataclasses.replace(SMOKE.data, leave_out=("corpus_attacks",)))
+    again = build_dataset(left_out, None, progress=False)
+    rows = pd.concat([again.train, again.validation, again.test])
+    own = everything[everything["source"] == "corpus_attacks"]
+    assert len(own)
+    assert "corpus_attacks" not in set(rows["source"])
+    assert not set(own["text"]) & set(rows["text"])
+
+
+def test_a_source_to_leave_out_that_is_not_there_is_named():
+    missing = dataclasses.replace(SMOKE, data=dataclasses.replace(SMOKE.data, leave_out=("deepsett",)))
+    with pytest.raises(ValueError, match=r"data\.leave_out names 'deepsett'.*corpus_attacks"):
+        build_dataset(missing, None, progress=False)
+
+
 def test_another_seed_is_another_dataset(built):
     other = build_dataset(dataclasses.replace(SMOKE, seed=1), None, progress=False)
     assert not other.train["text"].equals(built.train["text"])

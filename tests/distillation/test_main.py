@@ -40,6 +40,7 @@ def test_distils_any_pair(command, tmp_path, capsys):
         (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--teacher", "nowhere/at-all"], "model 'nowhere/at-all' is no folder, and "),
         (["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (["--max-steps", "0"], "--max-steps is 0; expected at least 1"),
         (["--alpha", "1.5"], "--alpha is 1.5; expected a share between 0 and 1"),
     ],
 )

@@ -208,6 +208,10 @@ def test_derived_rows_are_in_no_pooled_figure(built):
     pooled = set(pooled_rows(built[0])["benchmark"])
     assert "flipattack" in pooled
     assert not pooled & {"pint_proxy", "robustness", "over_defence", "bipia_bare"}
+    hidden = built[0][built[0]["benchmark"].isin(["flipattack", "transforms", "hidden_injections"])]
+    repeated = hidden.duplicated(["variant", "text"])
+    assert repeated.any(), "nothing to leave out"
+    assert not pooled_rows(hidden).duplicated(["variant", "text"]).any()
 
 
 def test_a_broken_benchmark_is_named_and_the_others_go_on(monkeypatch, tmp_path):

@@ -152,6 +152,12 @@ def test_an_unknown_reference_is_named(tiny):
         latency.references(dataclasses.replace(tiny.profile, evaluation=evaluation))
 
 
+def test_the_reference_of_speed_ups_must_be_there(tiny):
+    evaluation = dataclasses.replace(tiny.profile.evaluation, latency_references=("DeBERTa-base",))
+    with pytest.raises(ConfigError, match="lacks 'BERT-6'"):
+        latency.references(dataclasses.replace(tiny.profile, evaluation=evaluation))
+
+
 def test_slow_systems_take_part_once(guard, texts):
     rows = latency.measure({"guard": guard, "slow": Slow([0.0], 1.0)}, texts, repeats=3, once=["slow"])
     assert rows.groupby("system")["repeat"].nunique().to_dict() == {"guard": 3, "slow": 1}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,10 +15,12 @@ from guardlib.export.onnx import (
     FRONT_OUTPUTS,
     ExportError,
     check_graph,
+    export_graphs,
     export_module,
 )
 from guardlib.runtime.session import GuardModel
 from guardlib.text.reading import Batch
+from tests.helpers import TINY, VOCABULARY, make_model, make_reader
 
 SIZES = [(1, 2), (1, 7), (1, 32), (2, 3), (3, 17), (16, 32)]
 
@@ -55,6 +59,30 @@ def test_float32_graphs_equal_torch(tiny, exported, size):
     np.testing.assert_allclose(fast, expected.fast_logits, atol=1e-4)
     np.testing.assert_allclose(router, expected.router_logit, atol=1e-4)
     np.testing.assert_allclose(deep, expected.deep_logits, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def long_pair(tmp_path_factory):
+    """A model that reads 512 pieces, and its graphs."""
+    model = make_model(dataclasses.replace(TINY, max_length=512))
+    spellings = make_reader().tokenizer.spellings()
+    graphs = export_graphs(model, spellings, tmp_path_factory.mktemp("long"))
+    return model, GuardModel(graphs.front, graphs.deep, threads=1)
+
+
+@pytest.mark.parametrize("size", [(1, 4), (64, 4), (1, 512), (8, 512), (64, 128)])
+def test_one_graph_takes_every_batch_and_length(long_pair, size):
+    model, graphs = long_pair
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(rng.integers(5, VOCABULARY, size))
+    characters = torch.from_numpy(rng.integers(0, TINY.char_buckets, (*size, TINY.chars_per_token)))
+    mask = torch.ones(size, dtype=torch.int64)
+    with torch.inference_mode():
+        expected = model(ids, characters, mask)
+    hidden, fast, router = graphs.front(Batch(ids.numpy(), characters.numpy(), mask.numpy()))
+    np.testing.assert_allclose(fast, expected.fast_logits, atol=1e-4)
+    np.testing.assert_allclose(router, expected.router_logit, atol=1e-4)
+    np.testing.assert_allclose(graphs.deep(hidden, mask.numpy()), expected.deep_logits, atol=1e-4)
 
 
 def test_parity_is_shown_with_every_expert_at_work(tiny):

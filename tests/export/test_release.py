@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from guardlib.config import ConfigError, get_profile
+from guardlib.config import CHOICES
 from guardlib.export import gate, release
 from guardlib.export.onnx import Graphs
 from guardlib.runtime.guard import Guard
@@ -63,10 +63,19 @@ def test_an_older_folder_is_replaced_whole(tiny, tmp_path):
     assert Guard.load(folder, threads=1).scan("hello").route in ("fast", "deep")
 
 
-def test_unknown_precision_is_refused(tiny, tmp_path):
-    profile = get_profile("smoke", {"export.precision": "int3"})
-    with pytest.raises(ConfigError, match=r"int3.*float32, float16"):
-        release.write_guards(tiny.guardrail, profile, tiny.trained, tmp_path, texts=pd.Series(["a"]), notes="")
+def test_model_info_has_parts_routes_and_every_precision(tiny):
+    info = release.get_model_info(tiny.guardrail, tiny.sizes)
+    parts = info["parameters"]
+    assert parts["total"] == sum(p.numel() for p in tiny.guardrail.model.parameters()) == parts["front"] + parts["deep"]
+    assert parts["active_fast"] < parts["active_deep"] < parts["total"]
+    assert info["megabytes_in_theory"]["int8"] == pytest.approx(parts["total"] / 1e6)
+    int8 = tiny.sizes[tiny.sizes["precision"] == "int8"]
+    assert sorted(int8["file"]) == ["deep.onnx", "front.onnx", "guard.json", "tokenizer.json"]
+    assert info["megabytes_on_disk"]["int8"] == pytest.approx(int8["bytes"].sum() / 1e6)
+
+
+def test_settings_know_every_precision():
+    assert CHOICES["export.precision"] == release.PRECISIONS
 
 
 def test_score_rows_of_the_guard(tiny):

@@ -63,6 +63,17 @@ def test_every_parameter_gets_a_gradient():
     assert not {name for name in still if ".experts.experts." not in name}  # an expert may see no token here
 
 
+def test_without_characters_they_change_nothing_and_learn_nothing():
+    model = DualBranchModel(dataclasses.replace(TINY, use_characters=False), VOCABULARY).train()
+    ids, characters, mask = to_tensors(make_batch(["some words", "others here"]))
+    one = model.eval()(ids, characters, mask).deep_logits
+    other = model(ids, torch.zeros_like(characters), mask).deep_logits
+    torch.testing.assert_close(one, other, atol=0, rtol=0)
+    one.sum().backward()
+    assert all(p.grad is None for p in model.front.embeddings.characters.parameters())
+    assert model.front.embeddings.word.weight.grad is not None
+
+
 def test_the_router_bends_nothing_but_itself():
     model = make_model()
     model(*to_tensors(make_batch(TEXTS))).router_logit.sum().backward()

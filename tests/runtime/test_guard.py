@@ -81,7 +81,8 @@ def test_operating_point_by_false_positive_rate(tiny):
     guard = Guard.load(tiny.folder / "guard", threads=1, fpr=0.01)
     assert guard.threshold == tiny.guardrail.calibration.threshold_at_fpr
     assert guard.scan("hello").flagged == (guard.scan("hello").score >= guard.threshold)
-    with pytest.raises(ValueError, match=r"0\.02.*0\.01"):
+    assert guard.resolve_threshold(fpr=0.05) == 0.6
+    with pytest.raises(ValueError, match=r"0\.02.*0\.01, 0\.05"):
         Guard.load(tiny.folder / "guard", fpr=0.02)
 
 
@@ -308,6 +309,20 @@ def test_a_setting_that_is_missing_is_refused(copy):
 def test_a_setting_of_a_later_version_is_ignored(copy):
     rewrite_settings(copy, colour="blue")
     assert Guard.load(copy, threads=1).scan("hello").route in ("fast", "deep")
+
+
+def test_a_guard_without_settings_of_today_loads(copy):
+    """As an older version wrote it: what it did not know keeps its default."""
+    settings = json.loads((copy / "guard.json").read_text(encoding="utf-8"))
+    del settings["calibration"]["length_discount"]
+    rewrite_settings(copy, calibration=settings["calibration"])
+    assert Guard.load(copy, threads=1).settings.calibration.length_discount == 0.0
+
+
+def test_ten_megabytes_are_refused_or_cut(guard):
+    text = "many words " * 950_000
+    with pytest.raises(ValueError, match="has 10,450,000 characters; expected at most 1,000,000"):
+        guard.scan(text)
 
 
 @pytest.mark.parametrize("calibration", [{"hue": 3.0}, {}], ids=["of a later version", "as it was"])

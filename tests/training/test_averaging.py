@@ -57,7 +57,7 @@ def test_each_order_is_another_training_from_the_same_start(tmp_path, monkeypatc
             torch.testing.assert_close(other[name], tensor, atol=0, rtol=0)
     assert list(table["weights"]) == ["order 0", "order 1", AVERAGE]
     assert table["val_loss"].nunique() == 3
-    assert table.loc[table["chosen"], "val_loss"].tolist() == [table["val_loss"].min()]
+    assert table.loc[table["chosen"], "calibrated_loss"].tolist() == [table["calibrated_loss"].min()]
     assert len(history) == len(pd.read_csv(tmp_path / "history.csv"))
     assert (tmp_path / "order_1" / "steps.csv").is_file()
 
@@ -72,7 +72,7 @@ def test_validation_chooses_what_stays_in_the_model(tmp_path, monkeypatch, best)
         return history
 
     monkeypatch.setattr(averaging, "train", watched)
-    monkeypatch.setattr(averaging, "monitor", lambda *_: {"val_loss": next(losses)})
+    monkeypatch.setattr(averaging, "calibrated_loss", lambda *_: next(losses))
     model, *_, table = averaged(tmp_path, 2)
     candidates = [*ends, mean_weights(ends)]
     assert table["chosen"].tolist() == [i == best for i in range(3)]

@@ -1,4 +1,11 @@
-from guardlib.training.logs import RunLog
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from guardlib.config import ConfigError
+from guardlib.training.logs import RunLog, wandb_run
+from tests.helpers import make_profile
 
 
 def test_a_new_run_leaves_no_curves_of_an_older_one_and_a_resumed_one_keeps_them(tmp_path):
@@ -18,3 +25,23 @@ def test_without_a_folder_it_remembers_and_writes_nothing(tmp_path, monkeypatch)
     log.validation({"step": 10, "val_loss": 0.5})
     assert log.close()["val_loss"].tolist() == [0.5]
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_and_biases_gets_the_same_when_asked(tmp_path, monkeypatch):
+    asked, logged, ended = [], [], []
+    online = SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: ended.append(True))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **given: asked.append(given) or online))
+    profile = make_profile(wandb="guards")
+    log = RunLog(tmp_path, [], [], wandb_run(profile, tmp_path))
+    log.step({"step": 10, "tokens": 5, "loss": 1.0})
+    log.validation({"step": 10, "val_loss": 0.5})
+    log.close()
+    assert (asked[0]["project"], asked[0]["config"]) == ("guards", profile.to_dict())
+    assert logged == [(10, {"step/loss": 1.0}), (10, {"validation/val_loss": 0.5})]
+    assert ended == [True]
+
+
+def test_weights_and_biases_that_is_not_installed_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"training\.wandb is 'guards'.*pip install wandb"):
+        wandb_run(make_profile(wandb="guards"), tmp_path)

@@ -112,6 +112,14 @@ def test_patience_stops_early(tmp_path, monkeypatch):
     assert history["val_loss"].tolist() == [0.5, 0.6, 0.7]
 
 
+def test_patience_counts_after_its_warm_up(tmp_path, monkeypatch):
+    real = trainer.monitor
+    losses = iter([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    monkeypatch.setattr(trainer, "monitor", lambda *arguments: real(*arguments) | {"val_loss": next(losses)})
+    _, history = run(tmp_path, make_profile(validations=6, patience=2, patience_warmup=0.6))
+    assert history["val_loss"].tolist() == [0.5, 0.6, 0.7, 0.8, 0.9]  # the second and third are forgiven
+
+
 def test_the_token_budget_is_kept(tmp_path):
     _, history = run(tmp_path, make_profile(max_train_tokens=1000))
     assert 1000 <= history["tokens"].iloc[-1] < 1000 + 192
@@ -168,10 +176,16 @@ def test_training_and_evaluation_read_windows_of_the_same_length(tmp_path, monke
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.parametrize("adversarial", ["none", "fgsm"])
+@pytest.mark.parametrize("adversarial", ["none", "fgsm", "pgd"])
 def test_half_precision_runs_and_learns(tmp_path, precision, adversarial):
     _, history = run(tmp_path, make_profile(epochs=4, precision=precision, adversarial=adversarial))
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_rounded_activations_run_in_every_precision(tmp_path, precision):
+    _, history = run(tmp_path, make_profile(epochs=2, precision=precision, quantization_aware_share=0.5))
+    assert np.isfinite(history["train_loss"]).all()
 
 
 def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale(tmp_path, monkeypatch):

@@ -149,6 +149,7 @@ def transforms(context: Context) -> pd.DataFrame:
     measures="Prompt injections, not harmful goals, under every transform but those that wrap a text in a prompt.",
     licence=HIDDEN_LICENCE,
     positive="an injection (deepset test, held-out corpus) under the transform, not benign text under the same one",
+    benign_elsewhere=True,
 )
 def hidden_injections(context: Context) -> pd.DataFrame:
     names = [name for name in attacks.ATTACKS if name not in attacks_of("wrapper")]
