@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if processes.first:
         chosen = compared[compared["chosen"]].iloc[0]
-        print(f"final validation loss {chosen['calibrated_loss']:.6f} ({chosen['weights']})")
+        print(f"final validation loss {chosen['val_loss']:.6f} ({chosen['weights']})")
     return 0
 
 

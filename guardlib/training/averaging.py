@@ -41,8 +41,9 @@ def train_averaged(
     ``training.max_train_tokens``. Where one alone has the least calibrated loss on validation, its weights stay.
 
     Returns:
-        The history of the first training, and a row for each and for the mean (``weights``: "order 0", …, "average";
-        ``calibrated_loss``, and the other figures of the whole validation split; ``chosen``).
+        The history of the first training, and a row for each and for the mean: ``weights`` ("order 0", …, "average"),
+        ``calibrated_loss`` and the other figures of the whole validation split, ``chosen``. Of a single training, its
+        own ``val_loss``.
 
     Raises:
         What :func:`.trainer.train` raises.
@@ -56,8 +57,10 @@ def train_averaged(
         histories.append(train(model, reader, train_frame, validation_frame, again, place, progress_bar))
         ends.append(_copy(model))
     candidates = {f"order {order}": weights for order, weights in enumerate(ends)}
-    if len(ends) > 1:
-        candidates[AVERAGE] = mean_weights(ends)
+    if len(ends) == 1:  # nothing to compare
+        only = {"weights": next(iter(candidates)), "val_loss": histories[0]["val_loss"].min(), "chosen": True}
+        return histories[0], pd.DataFrame([only])
+    candidates[AVERAGE] = mean_weights(ends)
     # On every validation row: those of the validations in training have already chosen each order's weights. And at
     # fitted temperatures, as the model is used: a mean of weights is less sure than its parts, and no worse for it.
     table = []
