@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument(
         "--fpr",
         type=float,
-        help="instead of a threshold: flags this share of benign validation texts (0.001, 0.01, 0.05)",
+        help="instead of a threshold: flags this share of benign validation texts, one it was calibrated for (0.01)",
     )
     scan.add_argument("--threads", type=int, help="CPU threads")
     scan.add_argument("--truncate", action="store_true", help="cut a text that is too long instead of refusing it")
