@@ -64,6 +64,7 @@ def routing_by_label(frame: pd.DataFrame, threshold: float | None = None, by: st
     right = pd.DataFrame(
         {
             by: [LABEL_NAMES[label] for label in labels] if by == "label" else frame[by].to_numpy(),
+            "example_id": frame["example_id"].to_numpy(),
             "deep": went_deep,
             "accuracy_fast": fast.argmax(axis=1) == labels,
             "accuracy_deep": deep.argmax(axis=1) == labels,
@@ -72,11 +73,8 @@ def routing_by_label(frame: pd.DataFrame, threshold: float | None = None, by: st
     right["accuracy_routed"] = np.where(went_deep, right["accuracy_deep"], right["accuracy_fast"])
     groups = right.groupby(by, sort=False)
     table = groups.agg(n=("deep", "size"), deep_share=("deep", "mean"))
-    if "example_id" in frame:  # rows made from one base text go the same way, and count for what they are worth
-        right["example_id"] = frame["example_id"].to_numpy()
-        sizes = effective_sizes(right, [by], "deep").reindex(table.index)
-    else:
-        sizes = table["n"]
+    # Rows made from one base text go the same way, and count for what they are worth.
+    sizes = effective_sizes(right, [by], "deep").reindex(table.index)
     table["low"], table["high"] = wilson(table["deep_share"] * sizes, sizes)
     table = table.join(groups[["accuracy_fast", "accuracy_deep", "accuracy_routed"]].mean()).reset_index()
     if by == "label":

@@ -60,7 +60,7 @@ def routing_rows(n: int, seed: int = 0, levels: int | None = None) -> pd.DataFra
     labels = rng.integers(0, 4, n)
     fast, deep = probabilities(labels, seed + 1, 1.0), probabilities(labels, seed + 2, 2.5)
     router = rng.normal(size=n) if levels is None else rng.integers(0, levels, n).astype(float)
-    columns = {"label": labels, "router": router}
+    columns = {"label": labels, "router": router, "example_id": [f"test/{i}" for i in range(n)]}
     columns |= {f"p_fast_{k}": fast[:, k] for k in range(4)} | {f"p_deep_{k}": deep[:, k] for k in range(4)}
     return pd.DataFrame(columns)
 

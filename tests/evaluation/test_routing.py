@@ -88,6 +88,16 @@ def test_by_label_follows_the_threshold_or_the_route_column():
     assert by_family["deep_share"].tolist() == [0.0, 1.0]
 
 
+def test_copies_of_one_text_do_not_narrow_the_interval():
+    """Forty texts ten times over tell no more of the deep share than forty texts."""
+    base = routing_rows(40).assign(label=1)
+    copies = base.loc[base.index.repeat(10)].reset_index(drop=True)
+    copies["example_id"] = [f"test/{i}@{i // 10}" for i in range(400)]
+    alone, repeated = (routing_by_label(frame, 0.0).iloc[0] for frame in (base, copies))
+    assert repeated["n"] == 400
+    assert (repeated["low"], repeated["high"]) == pytest.approx((alone["low"], alone["high"]))
+
+
 def test_bad_rows_are_named():
     with pytest.raises(ValueError, match="p_deep_2"):
         routing_curve(routing_rows(5).drop(columns="p_deep_2"))
