@@ -194,3 +194,10 @@ def test_the_mirror_is_read_whole():
     assert len(results["deepset"].role(BENCHMARK)) == 116
     assert sum(len(result.frame) for result in results.values()) > 60_000
     assert before == sorted(path.stat().st_mtime_ns for path in mirror.rglob("*")), "a mirror is never written to"
+
+
+def test_sets_of_the_hub_are_pinned():
+    """But for WildGuard's, of which no one commit is known."""
+    on_hub = [source for source in SOURCES.values() if source.on_hub]
+    assert {source.dataset_id for source in on_hub if source.revision is None} == {"allenai/wildguardmix"}
+    assert all(len(bytes.fromhex(source.revision)) == 20 for source in on_hub if source.revision)
