@@ -108,7 +108,8 @@ def main() -> None:
             pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation", "test")
         )
     except FileNotFoundError as error:
-        parser.error(f"{error.filename} is missing; run: python run_all.py --profile {options.profile} --only 01")
+        missing = error.filename or error  # pandas leaves the name to the message
+        parser.error(f"{missing} is missing; run: python run_all.py --profile {options.profile} --only 01")
     unseen = (
         whole[whole["source"].isin(held)].groupby(["source", "label"], group_keys=False).sample(frac=1, random_state=0)
     )

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         _, compared = train_averaged(guardrail.model, guardrail.reader, *frames, profile, folder)
     except FileNotFoundError as error:
         again = f"python run_all.py --profile {options.profile} --only 01"
-        print(f"{error.filename} is missing; run: {again}", file=sys.stderr)
+        print(f"{error.filename or error} is missing; run: {again}", file=sys.stderr)
         return 2
     except (BackboneError, CheckpointError, ModelFileError, RouterCollapse, TrainingError, ValueError) as error:
         print(error, file=sys.stderr)
