@@ -96,7 +96,7 @@ class TrainingConfig:
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
-    written_weight: float = 1.0  # of attacks written or put together here, where those of a real set count 1
+    written_weight: float = 1.0  # of English attacks written or put together here; those of a real set count 1
     attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
@@ -269,7 +269,7 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
-        training=TrainingConfig(epochs=4, max_train_tokens=2_500_000),
+        training=TrainingConfig(epochs=4, max_train_tokens=4_000_000, written_weight=0.6),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),

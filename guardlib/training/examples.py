@@ -87,10 +87,11 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
     texts each kind of transform counts as a source. Where there are attacks of real sets, those that were written or
-    put together here count ``config.written_weight`` beside them: they are many, and of few styles. On top of that, a
-    text of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a
-    short one. Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources
-    would decide how readily the model flags. At most 6 times, which is cut off last: small sets then stay a little
+    put together here in English count ``config.written_weight`` beside them: they are many, and of few styles. (Real
+    sets have few attacks in other languages: there these are all a model has to learn from.) On top of that, a text
+    of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short
+    one. Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources would
+    decide how readily the model flags. At most 6 times, which is cut off last: small sets then stay a little
     below their share.
     """
     source = frame["source"]
@@ -100,7 +101,7 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
     attack = frame["label"].to_numpy() != Label.BENIGN
     if (attack & ~source.isin(_OWN)).any():
-        weights[attack & source.isin(_WRITTEN)] *= config.written_weight
+        weights[attack & source.isin(_WRITTEN) & frame["lang"].isin(("en", ""))] *= config.written_weight
     if config.attack_share is not None and 0 < attack.sum() < len(attack):
         weights[attack] *= config.attack_share / weights[attack].sum()
         weights[~attack] *= (1 - config.attack_share) / weights[~attack].sum()

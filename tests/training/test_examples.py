@@ -125,9 +125,14 @@ def test_attacks_get_their_share_of_an_epoch():
     assert repeats(benign, at(1.0, 0.3), np.random.default_rng(0)).sum() == 900  # nothing to share
 
 
-@pytest.mark.parametrize(("source", "label", "share"), [("composed", 1, 0.2), ("composed", 0, 0.5), ("a set", 1, 0.5)])
-def test_attacks_written_for_the_project_count_less(source, label, share):
-    frame = make_frame(1000).assign(label=label, text="of one length", source=["other"] * 500 + [source] * 500)
+@pytest.mark.parametrize(
+    ("source", "label", "lang", "share"),
+    [("composed", 1, "en", 0.2), ("composed", 1, "de", 0.5), ("composed", 0, "en", 0.5), ("a set", 1, "en", 0.5)],
+)
+def test_english_attacks_written_for_the_project_count_less(source, label, lang, share):
+    frame = make_frame(1000).assign(
+        label=label, text="of one length", source=["other"] * 500 + [source] * 500, lang=lang
+    )
     config = TrainingConfig(source_temperature=1.0, attack_share=None, written_weight=0.25)
     times = repeats(frame, config, np.random.default_rng(0))
     assert times[500:].sum() / times.sum() == pytest.approx(share, abs=0.03)
