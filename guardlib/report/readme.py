@@ -1,12 +1,13 @@
 """The README's numbers, from the artifacts of a finished run: ``python -m guardlib.report.readme``.
 
-Everything between the two markers is replaced; nothing outside them is touched.
+Everything between the two markers is replaced, and the minutes in the table of notebooks; nothing else is touched.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import BENCHMARKS, paired_rows
 from guardlib.evaluation.timings import ALL_LENGTHS, percentiles
-from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
+from guardlib.paths import APPENDIX, STAGES, figures_folder, project_root, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import Manifest, read_manifest
 from guardlib.report.style import looks, readable
@@ -43,6 +44,7 @@ GLANCE = {
 }
 #: How many times as fast at P50 the guard is meant to be.
 FASTER = {"BERT-6": "≥ 1.5 ×", "DeBERTa-xsmall": "≥ 5 ×", "DeBERTa-base": "≥ 15 ×"}
+_NOTEBOOK = re.compile(r"^(\| \[(\d\d_\w+)\]\([^)]*\) \|[^|]*\|)[^|]*\|", re.MULTILINE)  # …, purpose, minutes
 SYSTEMS = ("guard", "fast", "deep", "finetuned_backbone", "frozen_backbone", "tfidf", "rules")
 #: Files of a run that the README's tables are read from: rates with n and interval, and what each precision costs.
 TRACES = (
@@ -237,13 +239,19 @@ def keep_traces(profile: str, root: Path | None = None) -> None:
         shutil.copyfile(stage_folder(profile, stage, root) / name, folder / name)
 
 
-def update(readme: Path, section: str) -> None:
-    """Replace what stands between the markers. Raises ValueError where the README has no markers."""
+def update(readme: Path, section: str, minutes: dict[str, float]) -> None:
+    """Replace what stands between the markers, and each notebook's ``minutes`` (by stage; others: a dash).
+
+    Raises:
+        ValueError: the README has no markers.
+    """
     text = readme.read_text(encoding="utf-8")
     if text.count(START) != 1 or text.count(END) != 1:
         raise ValueError(f"{readme} must hold {START} and {END} once each")
     before, rest = text.split(START)
     after = rest.split(END)[1]
+    known = {stage: f"{value:.1f}" for stage, value in minutes.items()}
+    after = _NOTEBOOK.sub(lambda row: f"{row[1]} {known.get(row[2], tables.DASH)} |", after)
     readme.write_text(f"{before}{START}\n\n{section}\n{END}{after}", encoding="utf-8")
 
 
@@ -252,7 +260,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", choices=list(PROFILES), default="release", help="default: release")
     profile = parser.parse_args(arguments).profile
     try:
-        update(project_root() / "README.md", results_section(profile))
+        section = results_section(profile)
+        manifests = {stage: read_manifest(stage_folder(profile, stage)) for stage in STAGES + APPENDIX}
+        minutes = {stage: manifest.seconds / 60 for stage, manifest in manifests.items() if manifest}
+        update(project_root() / "README.md", section, minutes)
         keep_traces(profile)
     except (FileNotFoundError, ValueError) as error:
         print(json.dumps(str(error))[1:-1], file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``accelerate launch --cpu --num_processes 2 -m guardlib.training``: the training of stage 03 in several processes.
+"""``torchrun --nproc-per-node 2 -m guardlib.training``: the training of stage 03 in several processes.
 
 Leaves its last checkpoint where notebook 03 looks for one: ``python run_all.py --from 03`` then calibrates and goes on.
 """

@@ -1,7 +1,8 @@
 """Training in several processes: each takes every n-th batch of a step, and gradients are summed before it is made.
 
 A step over ``accumulate`` batches by n processes is the step one process makes over ``n × accumulate`` batches, but
-for the draws of dropout. ``accelerate launch`` starts the processes; every one reads the same data in the same order.
+for the draws of dropout. ``torchrun`` starts the processes (``accelerate launch``, too, on GPUs; on CPUs it wants MPI
+for more than one). Every one reads the same data in the same order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Two processes make the steps that one process makes with twice the batches."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -32,24 +31,16 @@ def run(folder: Path, accumulate: int) -> pd.DataFrame:
 
 
 def test_two_processes_reach_the_loss_of_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "two")],
-            env=os.environ | launch | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=Path(__file__).parents[2],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    alone = run(tmp_path / "one", accumulate=2)
-    for process in processes:
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [*launcher, str(script), str(tmp_path / "two")], env=os.environ | environment, stderr=subprocess.PIPE, text=True
+    ) as launched:
+        alone = run(tmp_path / "one", accumulate=2)
+        _, error = launched.communicate(timeout=120)
+    assert launched.returncode == 0, error
     together = pd.read_csv(tmp_path / "two" / "history.csv")
     assert together["step"].tolist() == alone["step"].tolist()
     assert together["tokens"].tolist() == alone["tokens"].tolist()

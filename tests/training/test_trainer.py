@@ -4,6 +4,9 @@ import dataclasses
 import errno
 import json
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +258,21 @@ def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
 
 
 class Killed(Exception):
-    """Stands for kill -9: nothing after it runs."""
+    """Stands for kill -9, which takes a process of its own: nothing after it runs but what closes files."""
+
+
+#: Trains in a process that kills itself before its step of this number.
+SUICIDE = """
+import os, signal, sys, torch
+from pathlib import Path
+from guardlib.training import trainer
+from tests.training import test_trainer
+torch.set_num_threads(1)
+trainer.pick_device = lambda: torch.device("cpu")
+real = trainer._Run._step
+trainer._Run._step = lambda run: os.kill(os.getpid(), signal.SIGKILL) if run.state.step == 13 else real(run)
+test_trainer.run(Path(sys.argv[1]))
+"""
 
 
 def run_killed(folder: Path, monkeypatch, at_step: int, profile=None) -> None:
@@ -283,6 +300,16 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path, monkeypatch, at_step)
     pd.testing.assert_frame_equal(history.drop(columns=CLOCK), expected.drop(columns=CLOCK), atol=1e-6, rtol=0)
     steps = [pd.read_csv(tmp_path / name / "steps.csv") for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*steps, atol=1e-6, rtol=0)
+
+
+def test_a_run_killed_by_the_system_resumes_to_the_same_result(tmp_path):
+    whole, expected = run(tmp_path / "whole")
+    command = [sys.executable, "-c", SUICIDE, str(tmp_path / "killed")]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed, history = run(tmp_path / "killed", model=fresh_model(seed=5))
+    assert_same_weights(whole, resumed)
+    pd.testing.assert_frame_equal(history.drop(columns=CLOCK), expected.drop(columns=CLOCK), atol=1e-6, rtol=0)
 
 
 def test_a_killed_run_in_float16_resumes_to_the_same_scale_and_result(tmp_path, monkeypatch):
