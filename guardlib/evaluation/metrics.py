@@ -191,9 +191,12 @@ def mcnemar(only_a_right: int, only_b_right: int) -> float:
 def compare(rows: pd.DataFrame, system: str, other: str) -> pd.DataFrame:
     """Paired test of ``system`` against ``other`` on the same examples, per benchmark and over all of them ("all").
 
+    Rows made from one base text are right and wrong together, so the p-value takes the base text as its unit: of those
+    on which the two differ, how many each has more rows of right (in other words a sign test, in exact form).
+
     Returns:
-        columns benchmark, system, other, n, only_system_right, only_other_right, difference (accuracy), p_value (exact
-        McNemar). ValueError if the two did not score the same examples.
+        columns benchmark, system, other, n, only_system_right, only_other_right (rows), difference (accuracy), p_value
+        (exact McNemar over base texts). ValueError if the two did not score the same examples.
     """
     judged = prepared(rows)
     judged["right"] = judged["flagged"] == judged["positive"]
@@ -212,17 +215,16 @@ def compare(rows: pd.DataFrame, system: str, other: str) -> pd.DataFrame:
             f"{system!r} has {len(a)} rows and {other!r} {len(b)}, not of the same examples; score both on all"
         )
     pairs = pd.DataFrame({"a": a & ~b.reindex(a.index), "b": ~a & b.reindex(a.index)}).reset_index()
-    table = pairs.groupby("benchmark", sort=False).agg(
-        n=("a", "size"), only_system_right=("a", "sum"), only_other_right=("b", "sum")
-    )
-    table.loc["all"] = table.sum()
-    table.insert(0, "system", system)
-    table.insert(1, "other", other)
-    table["difference"] = (table["only_system_right"] - table["only_other_right"]) / table["n"]
-    table["p_value"] = [
-        mcnemar(int(a), int(b)) for a, b in zip(table.only_system_right, table.only_other_right, strict=True)
-    ]
-    return table.reset_index()
+    pairs = pairs.assign(base=clusters(pairs["example_id"]), net=pairs["a"].astype(int) - pairs["b"].astype(int))
+    parts = [*pairs.groupby("benchmark", sort=False), ("all", pairs)]
+    table = []
+    for benchmark, part in parts:
+        net = part.groupby("base")["net"].sum()
+        won, lost, n = int(part["a"].sum()), int(part["b"].sum()), len(part)
+        p_value = mcnemar(int((net > 0).sum()), int((net < 0).sum()))
+        table.append((benchmark, system, other, n, won, lost, (won - lost) / n, p_value))
+    counts = ["n", "only_system_right", "only_other_right"]
+    return pd.DataFrame(table, columns=["benchmark", "system", "other", *counts, "difference", "p_value"])
 
 
 def reliability(rows: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:

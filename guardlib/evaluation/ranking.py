@@ -56,8 +56,8 @@ def compare_all(
 ) -> pd.DataFrame:
     """``system`` against every other one on the same examples, all benchmarks pooled.
 
-    Exact McNemar on the verdicts, which takes rows as independent, with Holm's correction for the number of systems;
-    and paired bootstrap over clusters, which does not, of the differences in accuracy, F1 and AUROC.
+    Exact McNemar on the verdicts, over base texts (:func:`.metrics.compare`), with Holm's correction for the number of
+    systems; and paired bootstrap over the same clusters of the differences in accuracy, F1 and AUROC.
 
     Returns:
         columns system, other, metric ("accuracy", "f1", "auroc"), n, clusters, difference (system - other), low, high,

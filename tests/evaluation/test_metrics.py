@@ -133,7 +133,7 @@ def test_mcnemar_is_that_of_statsmodels(b, c):
 
 
 def test_compare_counts_pairs():
-    rows = scored()
+    rows = scored().assign(example_id=lambda rows: rows["benchmark"] + rows["example_id"])
     table = metrics.compare(rows, "one", "two").set_index("benchmark")
     assert table.loc["all", "n"] == len(rows) / 2
     right = rows.assign(right=(rows.label > 0) == (rows.predicted > 0)).pivot(
@@ -143,6 +143,18 @@ def test_compare_counts_pairs():
     assert table.loc["all", "p_value"] == pytest.approx(expected)
     assert table.loc["all", "difference"] == pytest.approx(right["one"].mean() - right["two"].mean())
     assert table.loc["first", "only_system_right"] == (right.loc["first", "one"] & ~right.loc["first", "two"]).sum()
+
+
+def test_rows_of_one_base_text_are_one_piece_of_evidence():
+    rows = scored()
+    several = pd.concat(
+        [rows.assign(example_id=rows["example_id"] + f"/{k}@" + rows["example_id"]) for k in range(4)],
+        ignore_index=True,
+    )
+    columns = ["benchmark", "difference", "p_value"]
+    one, four = (metrics.compare(frame, "one", "two") for frame in (rows, several))
+    pd.testing.assert_frame_equal(four[columns], one[columns])
+    assert (four["only_system_right"] == 4 * one["only_system_right"]).all()
 
 
 def test_compare_does_not_depend_on_row_order():
