@@ -133,7 +133,8 @@ def test_mcnemar_is_that_of_statsmodels(b, c):
 
 
 def test_compare_counts_pairs():
-    rows = scored().assign(example_id=lambda rows: rows["benchmark"] + rows["example_id"])
+    rows = scored()
+    rows["example_id"] = rows["example_id"].str.replace("@", "-")  # each text a base of its own
     table = metrics.compare(rows, "one", "two").set_index("benchmark")
     assert table.loc["all", "n"] == len(rows) / 2
     right = rows.assign(right=(rows.label > 0) == (rows.predicted > 0)).pivot(
@@ -148,7 +149,7 @@ def test_compare_counts_pairs():
 def test_rows_of_one_base_text_are_one_piece_of_evidence():
     rows = scored()
     several = pd.concat(
-        [rows.assign(example_id=rows["example_id"] + f"/{k}@" + rows["example_id"]) for k in range(4)],
+        [rows.assign(example_id=f"{k}/" + rows["example_id"]) for k in range(4)],
         ignore_index=True,
     )
     columns = ["benchmark", "difference", "p_value"]
