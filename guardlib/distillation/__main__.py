@@ -1,7 +1,7 @@
 """``python -m guardlib.distillation --teacher … --student …``: distil any pair of causal language models.
 
     python -m guardlib.distillation --batch-size 2 --epochs 3 --teacher path/to/moe --student HuggingFaceTB/SmolLM-135M
-    accelerate launch -m guardlib.distillation --teacher … --student …      several devices
+    torchrun --nproc-per-node 2 -m guardlib.distillation --teacher … --student …      several processes
     python -m guardlib.distillation --teacher … --student … --output runs/a   the same again goes on where it stopped
 
 Exit code 0: done; 1: training stopped; 2: the pair, the text or a setting is wrong (one line on standard error).

@@ -1,7 +1,7 @@
 """Teaching a student, or training a language model alone: the loop, its log, and going on after a crash.
 
 One optimizer step is ``accumulate`` batches (on each process), and the learning rate is a function of the optimizer
-step: it falls once per step whatever the accumulation. ``accelerate launch -m guardlib.distillation …`` runs it on many
+step: it falls once per step whatever the accumulation. ``torchrun -m guardlib.distillation …`` runs it on many
 devices. Everything needed to go on is in ``checkpoints/last.safetensors``.
 """
 

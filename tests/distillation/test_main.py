@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +56,19 @@ def test_what_is_wrong_is_said_in_one_line(command, capsys, monkeypatch, more, w
     lines = [line for line in error.splitlines() if line.strip() and "it/s]" not in line]  # but for bars of loading
     assert len(lines) == 1
     assert words in lines[0]
+
+
+def test_two_processes_make_the_steps_of_one_with_twice_the_batches(command, tmp_path, capsys):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    shared = [*command, "--batch-size", "2", "--max-steps", "6", "--evaluate-every", "3"]
+    environment = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
+    two = [*launcher, "-m", "guardlib.distillation", *shared, "--output", str(tmp_path / "two")]
+    with subprocess.Popen(two, env=os.environ | environment, stderr=subprocess.PIPE, text=True) as launched:
+        assert main([*shared, "--accumulate", "2"]) == 0
+        _, error = launched.communicate(timeout=120)
+    assert launched.returncode == 0, error
+    alone, together = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("out", "two"))
+    assert together["student"]["perplexity"] == pytest.approx(alone["student"]["perplexity"], rel=5e-3)
 
 
 def test_a_dense_teacher_has_no_experts_to_route_over(command, tmp_path, capsys):
