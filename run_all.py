@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE))  # works before `pip install -e .`, too
 if importlib.util.find_spec("papermill") is None:
     sys.exit("run_all: the workbook's packages are not installed here; run: make run, or: . .venv/bin/activate")
 
-from guardlib.config import PROFILES, ConfigError, Profile, get_profile, parse_setting  # noqa: E402
+from guardlib.config import PROFILES, ConfigError, Profile  # noqa: E402
 from guardlib.console import Console, duration, table_lines  # noqa: E402
 from guardlib.execution import escape_braces, execute, workbook_environment  # noqa: E402
 from guardlib.fingerprint import read_notebook  # noqa: E402
@@ -39,6 +39,7 @@ from guardlib.report.provenance import (  # noqa: E402
     read_manifest,
     retire_manifest,
 )
+from guardlib.settings import get_profile, parse_setting  # noqa: E402
 from guardlib.workbook import StageError, data_origin, disk_error, find_mirror  # noqa: E402
 
 PARAMETERS = {"profile", "data", "settings"}
@@ -270,7 +271,8 @@ def release(run: Run) -> int:
     stale = [stage for stage in STAGES if run.state(stage).kind != "fresh"]
     if stale:
         raise RunError(
-            f"{stale[0]} is not up to date, so there is no one run to release; expected all stages: no --only"
+            f"{stale[0]} is not up to date, so there is no one run to release; run: "
+            f"python run_all.py --profile {run.profile.name} --release"
         )
     try:
         target = publish(run.profile, run.root)

@@ -25,13 +25,14 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from guardlib.config import PROFILES, Profile, get_profile, parse_setting
+from guardlib.config import PROFILES, Profile
 from guardlib.data.generated import OBFUSCATED
 from guardlib.labels import Label
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.inference import decide, score_windows
 from guardlib.paths import stage_folder
 from guardlib.report.provenance import git_commit
+from guardlib.settings import get_profile, parse_setting
 from guardlib.training.adversarial import perturbed, worst_perturbation
 from guardlib.training.averaging import train_averaged
 from guardlib.training.examples import Epoch

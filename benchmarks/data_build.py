@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from guardlib.config import get_profile
 from guardlib.data.build import build_dataset
 from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
 from guardlib.evaluation.benchmarks import build_benchmarks
+from guardlib.settings import get_profile
 
 SHARES = (0.25, 0.5, 1.0)
 _SCALED = ("max_rows_per_source", "generated_per_attack", "hard_negatives")

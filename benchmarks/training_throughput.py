@@ -16,9 +16,10 @@ import pandas as pd
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from guardlib.config import TrainingConfig, get_profile
+from guardlib.config import TrainingConfig
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.dual_branch import DualBranchModel
+from guardlib.settings import get_profile
 from guardlib.training.losses import total_loss
 from guardlib.training.trainer import make_optimizer, pick_device, pick_precision
 

@@ -45,6 +45,14 @@ def stage_folder(profile: str, stage: str, root: Path | None = None) -> Path:
     return (root or project_root()) / "artifacts" / profile / stage
 
 
+def run_again(place: str | Path, stage: str) -> str:
+    """The command that runs ``stage`` and all after it in the profile whose artifacts ``place`` belongs to, if any."""
+    parts = Path(place).resolve().parts
+    at = parts.index("artifacts") + 1 if "artifacts" in parts else len(parts)
+    profile = f"--profile {parts[at]} " if at < len(parts) else ""
+    return f"run: python run_all.py {profile}--from {stage[:2]}"
+
+
 def figures_folder(profile: str, root: Path | None = None) -> Path:
     """Paper figures of the default profile go to ``figures/``; those of other profiles to ``figures/<profile>/``."""
     base = (root or project_root()) / "figures"

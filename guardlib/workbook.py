@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guardlib.config import PROFILES, Profile, get_profile
+from guardlib.config import PROFILES, Profile
 from guardlib.fingerprint import NotebookFacts, data_digest, digest_of
 from guardlib.freshness import NOT_READ, expected_fingerprint, last_manifest, notebook_facts
 from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
@@ -42,6 +42,7 @@ from guardlib.report.provenance import (
     retire_manifest,
     write_manifest,
 )
+from guardlib.settings import get_profile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from guardlib.config import get_profile
 from guardlib.export.publish import CARD, ReleaseError, publish
 from guardlib.paths import APPENDIX, STAGES
 from guardlib.runtime.guard import Guard
+from guardlib.settings import get_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -92,7 +92,7 @@ def test_install_and_set_up_are_the_same_everywhere(path):
     """One guarded install line, the parameters, one set-up call that names this very stage."""
     install, parameters, set_up = set_up_cells(path)
     assert [install, parameters, set_up] == set_up_cells(NOTEBOOKS[0])
-    assert 'find_spec("guardlib") is None' in install
+    assert 'find_spec, ("guardlib", "papermill")' in install
     assert "check=True" in install
     assert 'open_stage("NN_stage", profile=profile, data=data, settings=settings)' in set_up
 

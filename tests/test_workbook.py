@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from guardlib import fingerprint, workbook
-from guardlib.config import ConfigError, get_profile
+from guardlib.config import ConfigError
 from guardlib.freshness import stage_state
 from guardlib.report import provenance
 from guardlib.report.provenance import ManifestError, read_manifest
 from guardlib.runtime import guard
+from guardlib.settings import get_profile
 from guardlib.workbook import StageError, data_notes, find_mirror, open_stage
 from tests.notebook_files import write_notebook
 

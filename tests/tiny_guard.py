@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from guardlib.config import Profile, get_profile
+from guardlib.config import Profile
 from guardlib.export.release import write_guards
 from guardlib.model.build import Guardrail, build_guardrail, save_guardrail
 from guardlib.model.inference import Calibration, score_windows
+from guardlib.settings import get_profile
 
 SHAPE = {
     "backbone": "none",

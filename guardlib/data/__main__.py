@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from guardlib.config import PROFILES, ConfigError, Profile, get_profile
+from guardlib.config import PROFILES, ConfigError, Profile
 from guardlib.console import table_lines
 from guardlib.data import card
 from guardlib.data.build import PROTECTED_FILE, LeakError, build_dataset
@@ -27,6 +27,7 @@ from guardlib.evaluation.benchmarks import BenchmarkError, build_benchmarks, wri
 from guardlib.evaluation.suites.supplied import supplied_status
 from guardlib.labels import RECORD_COLUMNS
 from guardlib.paths import stage_folder
+from guardlib.settings import get_profile
 
 BENCHMARK_FILE = "benchmarks.parquet"
 _SHOWN_LEAKS = 10
@@ -76,10 +77,10 @@ def verify(options: argparse.Namespace) -> int:
     if leaks.empty and straddling.empty:
         print("\nno benchmark row is left, and no group is in two splits")
         return 0
-    print(
-        f"\n{len(leaks)} rows leak and {groups} groups are in two splits; build it again: "
-        f"python run_all.py --profile {options.profile} --only 01 --force\n"
-    )
+    again = f"python run_all.py --profile {options.profile} --only 01 --force"
+    if options.folder:
+        again = f"python -m guardlib.data build --profile {options.profile} --out {options.folder}"
+    print(f"\n{len(leaks)} rows leak and {groups} groups are in two splits; build it again: {again}\n")
     first = leaks.head(_SHOWN_LEAKS)
     if len(first):
         _print_table(first.assign(text=rows["text"].iloc[first["row"]].str.slice(0, 60).map(ascii).to_numpy()))

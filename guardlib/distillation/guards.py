@@ -81,7 +81,7 @@ def fold(logits_BK: Tensor, classes: int) -> Tensor:
 
 
 def student_shape(model: ModelConfig) -> ModelConfig:
-    """A third of the layers, at least one, and two experts."""
+    """A third of the stem, one deep layer and two experts."""
     return dataclasses.replace(model, stem_layers=max(model.stem_layers // 3, 1), deep_layers=1, num_experts=2)
 
 

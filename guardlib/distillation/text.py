@@ -33,9 +33,7 @@ def open_text(records: pd.DataFrame) -> list[str]:
     written = ~records["source"].isin(MADE) & records["lang"].isin(["en", ""])
     texts = records.loc[written, "text"].tolist()
     if not texts:
-        raise PairError(
-            f"0 of {len(records)} rows are open text; expected some: run python run_all.py --only 01 --force"
-        )
+        raise PairError(f"0 of {len(records)} rows are open text; expected some: run 01 again with other data (--data)")
     return texts
 
 

@@ -24,6 +24,7 @@ from guardlib.data.records import FormatError, empty_records, fold, rng_for
 from guardlib.data.sources import BENCHMARK, TRAIN, SourceError, SourceResult, load_source
 from guardlib.evaluation.metrics import CLUSTER_MARK
 from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES, Label
+from guardlib.paths import run_again
 
 ATTACK, BENIGN = "attack", "benign"
 CORPUS_LICENCE = "Apache-2.0 (written for this project by a language model, in this package)"
@@ -192,7 +193,7 @@ def read_status(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(json.loads((folder / STATUS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise BenchmarkError(
-            f"{folder / STATUS_FILE} cannot be read ({error}); run: python run_all.py --only 01"
+            f"{folder / STATUS_FILE} cannot be read ({error}); {run_again(folder, '01')} --force"
         ) from None
 
 

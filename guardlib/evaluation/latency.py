@@ -53,7 +53,10 @@ def choose_texts(records: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """
     written = records[~records["source"].isin(MADE)].drop_duplicates("text")
     if not len(written):
-        raise ValueError("choose_texts got no written rows; expected those of 01_data: run python run_all.py --from 01")
+        raise ValueError(
+            "choose_texts got no written rows; expected those of 01_data: "
+            f"run python run_all.py --profile {profile.name} --from 01 --force"
+        )
     rows = written.sample(min(profile.evaluation.latency_texts, len(written)), random_state=profile.seed)
     ids = rows["source"].astype(str) + "/" + rows.index.astype(str)
     return pd.DataFrame({"text_id": ids.to_numpy(), "text": rows["text"].to_numpy()})

@@ -10,6 +10,7 @@ import pandas as pd
 
 from guardlib.evaluation.metrics import CLUSTER_MARK
 from guardlib.labels import BENCHMARK_COLUMNS, NUM_CLASSES, SCORE_COLUMNS
+from guardlib.paths import run_again
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
 
 #: Two rows of the same system may not share these.
@@ -136,13 +137,11 @@ def write_scores(rows: pd.DataFrame, path: Path) -> Path:
 def read_scores(path: Path) -> pd.DataFrame:
     """Rows written by :func:`write_scores`, checked again; ScoreError if the file is absent or malformed."""
     if not path.is_file():
-        raise ScoreError(f"score file {path} does not exist; run `python run_all.py --only 05` first")
+        raise ScoreError(f"score file {path} does not exist; {run_again(path, '05')}")
     try:
         rows = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise ScoreError(
-            f"score file {path} cannot be read ({error}); run `python run_all.py --only 05 --force`"
-        ) from error
+        raise ScoreError(f"score file {path} cannot be read ({error}); {run_again(path, '05')} --force") from error
     return check_rows(rows)
 
 

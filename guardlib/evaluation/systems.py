@@ -253,4 +253,6 @@ def check_all_ran(board: Board, status: pd.DataFrame) -> None:
         raise SystemsFailed(
             f"{len(failures)} failed, all others are measured and written; first: {failures[0]}"
             + "".join(f"\n  also: {failure}" for failure in failures[1:])
+            + "\nanswers are kept: run stage 05 again once the file is mended, or without the system "
+            "(evaluation.baselines, evaluation.hub_guards)"
         )

@@ -20,6 +20,7 @@ from guardlib.evaluation.scores import score_rows
 from guardlib.export.onnx import ExportError
 from guardlib.export.release import PRECISIONS, guard_folder
 from guardlib.labels import LABEL_NAMES
+from guardlib.paths import run_again
 from guardlib.runtime.guard import Guard
 
 #: What is tried, in order, from ``export.precision`` on.
@@ -60,7 +61,9 @@ def metric_changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     both = after.merge(before[[*keys, "flagged"]], "left", keys, suffixes=("", "_before"))
     if both["flagged_before"].isna().any():
         first = both.loc[both["flagged_before"].isna(), "example_id"].iloc[0]
-        raise ValueError(f"example {first!r} has no row before quantization; run: python run_all.py --from 05")
+        raise ValueError(
+            f"example {first!r} has no row before quantization; expected the same benchmarks: run stage 05 again"
+        )
     flagged, was = both["flagged"].astype(bool), both["flagged_before"].astype(bool)
     attack, base = both["positive"], clusters(both["example_id"])
     change = (flagged != attack).astype(int) - (was != attack).astype(int)  # 1: became wrong, -1: right
@@ -172,7 +175,8 @@ def choose(
     if wanted in ORDER and len(forbidding):
         raise ExportError(
             f"no precision passes, {precision} included: {_lost(next(forbidding.itertuples()))}, of at most "
-            f"{profile.export.most_lost_points:g}; see {folder / 'gate.csv'}"
+            f"{profile.export.most_lost_points:g}: the graphs are not the model; see {folder / 'gate.csv'}, "
+            f"and {run_again(folder, '06')} --force"
         )
     if precision != wanted:
         guard_folder(folder, wanted, profile).rename(folder / f"guard_{wanted}")

@@ -14,6 +14,7 @@ from guardlib.config import ModelConfig, Profile
 from guardlib.model.backbone import find_backbone, warm_start
 from guardlib.model.dual_branch import DualBranchModel, ModelFileError, load_model, save_model
 from guardlib.model.inference import Calibration
+from guardlib.paths import run_again
 from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.reading import Reader
 from guardlib.text.tokenizer import GuardTokenizer, prune_vocabulary
@@ -83,12 +84,10 @@ def load_guardrail(folder: Path, config: ModelConfig) -> Guardrail:
         if trained != (list(value) if isinstance(value, tuple) else value):
             raise ModelFileError(
                 f"{folder}/model.json was trained with model.{name} = {trained}, this run has {value}; "
-                "run: python run_all.py --from 03"
+                f"{run_again(folder, '03')}"
             )
     try:
         reader = make_reader(folder, config, extra["lookalikes"], WordOrder(extra["word_order"]))
         return Guardrail(model, reader, Calibration(**extra["calibration"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"model folder {folder} is damaged ({error!r}); run: python run_all.py --from 03"
-        ) from error
+        raise ModelFileError(f"model folder {folder} is damaged ({error!r}); {run_again(folder, '03')}") from error

@@ -21,6 +21,7 @@ from guardlib.model.embeddings import MAX_CHARS, CharacterCNN, GuardEmbeddings
 from guardlib.model.fast_branch import FastBranch
 from guardlib.model.router import Router
 from guardlib.model.transformer import ClassifierHead, TransformerLayer
+from guardlib.paths import run_again
 from guardlib.text.tokenizer import ASCII
 
 
@@ -157,7 +158,7 @@ def load_model(folder: Path, config: ModelConfig) -> tuple[DualBranchModel, dict
     Raises:
         ModelFileError: a file is missing or truncated, or its shapes differ from ``config``.
     """
-    again = "run: python run_all.py --from 03"
+    again = run_again(folder, "03")
     try:
         extra = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         state = load_file(folder / "model.safetensors")

@@ -76,7 +76,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
     systems = [name for name in SYSTEMS if name in set(default["system"])]
     matched = metrics.matched_detection(paired_rows(guard_rows))
     ranked = pd.DataFrame(results["ranking"])
-    ranked = ranked[(ranked["benchmark"] == "all") & ranked["system"].isin(systems)]
+    ranked = ranked[(ranked["benchmark"] == "all") & ranked["system"].isin(systems) & (ranked["metric"] != "f1")]
     cpu = manifests["07_cpu_latency"].machine["cpu"]
     released = manifests["06_quantize_onnx"].headline
     figure = figures_folder(profile, root).relative_to(root or project_root()) / "detection_per_attack.png"
@@ -103,7 +103,7 @@ def results_section(profile: str, root: Path | None = None) -> str:
             tables.to_markdown(tables.matched_detection(matched)),
         ),
         folded(
-            f"Latency by length: raw string to verdict, one text at a time, INT8, on {cpu}; the shapes beside the "
+            f"Latency by length: raw string to verdict, one text at a time, {released['released']}, on {cpu}; the shapes beside the "
             "guard have random weights and read at most 512 tokens, the guard reads all",
             tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
         ),

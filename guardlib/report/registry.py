@@ -84,7 +84,7 @@ def check_frame(what: str, frame: pd.DataFrame, columns: tuple[str, ...], artifa
         ValueError: not a frame, a column missing, not numeric where numbers are needed, or no complete row left.
     """
     stage = artifact.split("/")[0][:2]
-    advice = f"; {artifact} has it: python run_all.py --from {stage}" if stage.isdigit() else ""
+    advice = f"; {artifact} has it: run stage {stage} again" if stage.isdigit() else ""
     needs = f"expected columns {', '.join(columns)}"
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"{what}: got {type(frame).__name__}, expected a pandas DataFrame with {needs[9:]}{advice}")

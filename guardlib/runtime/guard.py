@@ -280,7 +280,7 @@ def _checked(text: object, index: int | None, truncate: bool) -> str:
         if not truncate:
             raise ValueError(
                 f"text{where} has {len(text):,} characters; expected at most {MAX_CHARACTERS:,}: "
-                "split it, or pass truncate=True"
+                "split it, or pass truncate=True (--truncate on the command line)"
             )
         text = text[:MAX_CHARACTERS]
     return sanitize(text)

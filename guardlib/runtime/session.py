@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 
 from guardlib.labels import LABEL_NAMES, NUM_CLASSES
-from guardlib.paths import RELEASE
+from guardlib.paths import RELEASE, run_again
 from guardlib.runtime.decision import Calibration, WindowScores
 from guardlib.text.reading import Batch, Reader, batches_by_length, distinct_windows
 
@@ -56,7 +56,7 @@ class GuardSettings:
 
 def make_again(folder: Path) -> str:
     """What to do about a guard folder that is damaged."""
-    return "install guardlib again" if folder.resolve() == RELEASE else "run: python run_all.py --from 06"
+    return "install guardlib again" if folder.resolve() == RELEASE else run_again(folder, "06")
 
 
 def parse_settings(raw: bytes, path: Path) -> GuardSettings:

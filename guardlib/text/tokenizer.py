@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from guardlib.paths import run_again
+
 PAD, UNK, CLS, SEP, HIDDEN = 0, 1, 2, 3, 4
 #: New name of each special piece and the BERT piece whose pretrained row it takes.
 SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP]", "[HIDDEN]": "[unused0]"}
@@ -74,7 +76,7 @@ class GuardTokenizer:
         try:
             raw = Path(path).read_bytes()
         except OSError as error:
-            raise ValueError(f"{path} cannot be read ({error.strerror}); run: python run_all.py --from 03") from error
+            raise ValueError(f"{path} cannot be read ({error.strerror}); {run_again(path, '03')}") from error
         return cls.parse(raw, path, chars_per_token, char_buckets)
 
     @classmethod
@@ -83,7 +85,7 @@ class GuardTokenizer:
         try:
             tokenizer = Tokenizer.from_buffer(raw)
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{path} is not a tokenizer file ({error}); run: python run_all.py --from 03") from error
+            raise ValueError(f"{path} is not a tokenizer file ({error}); {run_again(path, '03')}") from error
         for name, index in zip(SPECIALS, range(len(SPECIALS)), strict=True):
             if tokenizer.token_to_id(name) != index:
                 raise ValueError(f"{path}: piece {name} has id {tokenizer.token_to_id(name)}, expected {index}")

@@ -10,11 +10,12 @@ import sys
 
 import pandas as pd
 
-from guardlib.config import PROFILES, get_profile, parse_setting
+from guardlib.config import PROFILES
 from guardlib.evaluation.routing import RouterCollapse
 from guardlib.model.backbone import BackboneError
 from guardlib.model.build import ModelFileError, build_guardrail
 from guardlib.paths import stage_folder
+from guardlib.settings import get_profile, parse_setting
 from guardlib.training.averaging import train_averaged
 from guardlib.training.checkpoint import CheckpointError
 from guardlib.training.processes import Processes

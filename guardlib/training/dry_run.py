@@ -67,7 +67,7 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)
     speed = batch.tokens / float(np.median(seconds))
-    tokens = token_budget(config, epoch.tokens, dtype) * config.averaged
+    tokens = token_budget(config, epoch.tokens, dtype) * config.averaged * config.seeds
     memory = psutil.Process().memory_info().rss / 2**30
     rows = len(batch.labels)
     shapes_ok = output.fast_logits.shape == output.deep_logits.shape == (rows, NUM_CLASSES)
@@ -93,7 +93,8 @@ def _mixed_batch(epoch: Epoch) -> TrainingBatch:
         if len(set(batch.labels.tolist())) > 1 and len(batch.labels) > 3:
             return batch
     raise ValueError(
-        "no training batch holds two classes; expected benign and attack rows: run python run_all.py --only 01 --force"
+        "no training batch holds two classes; expected benign and attack rows: run 01 again with other data "
+        "(--data, data.files)"
     )
 
 
@@ -106,4 +107,6 @@ def require_passed(checks: pd.DataFrame) -> None:
     failed = checks[~checks["passed"]]
     if len(failed):
         lines = [f"{row.check}: expected {row.expected}, measured {row.measured}" for row in failed.itertuples()]
-        raise DryRunFailed("; ".join(lines))
+        raise DryRunFailed(
+            f"{'; '.join(lines)}; less memory: lower training.tokens_per_batch; a loss that does not fall: training.learning_rate"
+        )

@@ -182,7 +182,7 @@ class _Run:
         if not len(train_frame) or not len(validation_frame):
             raise TrainingError(
                 f"{len(train_frame)} training rows and {len(validation_frame)} validation rows; expected some of each: "
-                "run python run_all.py --only 01 --force"
+                f"run python run_all.py --profile {profile.name} --only 01 --force"
             )
         rows = self.config.validation_rows
         self.validation = (

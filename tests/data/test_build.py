@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.config import get_profile
 from guardlib.data import card
 from guardlib.data.attacks import ATTACKS
 from guardlib.data.build import apply_policy, build_dataset, protected_rows
@@ -18,6 +17,7 @@ from guardlib.data.leakage import decoded_forms, find_leaks
 from guardlib.data.records import SourceError, fold
 from guardlib.data.splits import identity
 from guardlib.labels import HARMFUL_REQUEST, RECORD_COLUMNS
+from guardlib.settings import get_profile
 
 from .mirrors import add_dataset, github_rows
 
@@ -153,7 +153,7 @@ def test_files_are_complete_and_the_same_bytes_in_another_process(built, tmp_pat
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "here" / "train.parquet"), built.train)
     assert json.loads((tmp_path / "here" / "leakage.json").read_text())["remaining"] == 0
     code = (
-        "import sys; from guardlib.config import get_profile; from guardlib.data.build import build_dataset; "
+        "import sys; from guardlib.settings import get_profile; from guardlib.data.build import build_dataset; "
         "build_dataset(get_profile('smoke'), None, progress=False).write(sys.argv[1])"
     )
     env = {**os.environ, "PYTHONHASHSEED": "77", "HF_HUB_OFFLINE": "1"}

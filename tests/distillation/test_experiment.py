@@ -5,8 +5,9 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from guardlib.config import ConfigError, get_profile
+from guardlib.config import ConfigError
 from guardlib.distillation.experiment import prepare
+from guardlib.settings import get_profile
 
 NONE = pd.DataFrame({"text": [], "label": [], "source": [], "lang": []})
 

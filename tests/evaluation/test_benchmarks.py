@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from guardlib.config import get_profile
 from guardlib.data.attacks import ATTACKS
 from guardlib.data.corpus import corpus_frames
 from guardlib.data.records import fold
@@ -33,6 +32,7 @@ from guardlib.evaluation.suites.long_documents import _TOKEN, DOCUMENTS
 from guardlib.evaluation.suites.pint import COMPOSITION
 from guardlib.evaluation.suites.robustness import AS_WRITTEN, CHANGES
 from guardlib.labels import BENCHMARK_COLUMNS, HARMFUL_REQUEST, Label
+from guardlib.settings import get_profile
 from tests.data.mirrors import add_dataset, github_rows
 from tests.evaluation.rows import benchmark_rows
 

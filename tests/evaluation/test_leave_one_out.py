@@ -3,9 +3,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from guardlib.config import get_profile
 from guardlib.evaluation.baselines import BASELINES, Baseline
 from guardlib.evaluation.leave_one_out import COLUMNS, leave_one_source_out
+from guardlib.settings import get_profile
 
 
 def _split(split: str, each: int) -> pd.DataFrame:

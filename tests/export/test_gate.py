@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.config import get_profile
 from guardlib.export import gate
 from guardlib.export.onnx import ExportError
 from guardlib.export.release import PRECISIONS
 from guardlib.runtime.guard import Guard
+from guardlib.settings import get_profile
 from tests import tiny_guard
 from tests.export.test_release import benchmarks
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from guardlib.config import get_profile
 from guardlib.export.publish import ReleaseError, publish
+from guardlib.settings import get_profile
 
 
 def test_nothing_is_released_before_the_run_is_finished(tmp_path):

@@ -6,10 +6,10 @@ import json
 import pandas as pd
 import pytest
 
-from guardlib.config import CHOICES
 from guardlib.export import gate, release
 from guardlib.export.onnx import Graphs
 from guardlib.runtime.guard import Guard
+from guardlib.settings import CHOICES
 from tests import tiny_guard
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from guardlib.config import get_profile
 from guardlib.data.files import ENDINGS
 from guardlib.data.records import FormatError, SourceError, fold
 from guardlib.evaluation.benchmarks import BENCHMARKS, BENIGN, Context, benchmark, build_benchmarks
 from guardlib.evaluation.prompts import PromptFileError, read_prompts
 from guardlib.evaluation.suites.public import notinject
+from guardlib.settings import get_profile
 
 #: Benchmarks whose rows come from such a file.
 SUPPLIED = ("pint", "guardset_x", "notinject_unseen")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardlib.config import CHOICES, COUNTS, INNER_SHARES, PROFILES, SHARES, ConfigError, get_profile
+from guardlib.config import PROFILES, ConfigError
+from guardlib.settings import CHOICES, COUNTS, INNER_SHARES, NAMES, SHARES, get_profile
 
 
 def from_json(profile):
@@ -93,3 +94,35 @@ def test_numbers_a_run_could_do_nothing_with_are_refused(names, value, words):
 def test_names_that_are_none_are_refused(name):
     with pytest.raises(ConfigError, match=rf"setting '{name}' is 'nothing'; expected one of {CHOICES[name][0]}, "):
         get_profile("smoke", {name: "nothing"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_a_list_are_checked(name):
+    with pytest.raises(ConfigError, match=rf"setting '{name}' holds 'nothing'; expected some of {NAMES[name][0]}, "):
+        get_profile("smoke", {name: [NAMES[name][1], "nothing"]})
+
+
+def test_names_are_those_of_the_registries():
+    """Spelt out a second time, so that a typo is found before an hour of training and without importing torch."""
+    from guardlib.data.build import POLICIES
+    from guardlib.distillation.objective import RECIPES
+    from guardlib.evaluation import plain_backbone  # noqa: F401  (registers its two)
+    from guardlib.evaluation.baselines import BASELINES
+    from guardlib.evaluation.hub_guards import HUB_GUARDS
+    from guardlib.evaluation.reference_models import SHAPES
+
+    assert set(NAMES["evaluation.baselines"]) == set(BASELINES)
+    assert set(NAMES["evaluation.leave_out_systems"]) == {"guard", *BASELINES}
+    assert set(NAMES["evaluation.hub_guards"]) == set(HUB_GUARDS)
+    assert set(NAMES["evaluation.latency_references"]) == set(SHAPES)
+    assert set(NAMES["distillation.recipes"]) == set(RECIPES)
+    assert CHOICES["data.harmful_request_policy"] == POLICIES
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("mine.csv", r"""expected a list as JSON, e.g. -p 'data.files=\["…"\]'"""), ([3], r"is 3 \(int\); expected str")],
+)
+def test_what_is_no_list_of_the_right_things_is_refused(value, words):
+    with pytest.raises(ConfigError, match=words):
+        get_profile("smoke", {"data.files": value})

@@ -1,0 +1,149 @@
+"""Settings as a person gives them: by name, checked before anything runs.
+
+The settings themselves are in :mod:`guardlib.config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+
+from guardlib.config import PROFILES, ConfigError, Profile
+
+
+def get_profile(name: str, settings: dict | None = None) -> Profile:
+    """The named profile with ``settings`` applied; keys are dotted, e.g. ``{"training.epochs": 3, "seed": 1}``.
+
+    Raises:
+        ConfigError: unknown profile or key, or a value of the wrong type or out of range.
+    """
+    if name not in PROFILES:
+        raise ConfigError(f"profile {name!r} does not exist; expected one of {', '.join(PROFILES)}")
+    profile = PROFILES[name]
+    for key, value in (settings or {}).items():
+        profile = _replace(profile, key.split("."), value, key)
+    check_ranges(profile)
+    return profile
+
+
+#: Settings that count something, of which there must be one at least (None, where a setting may be, is no limit).
+COUNTS = (
+    *("data.max_rows_per_source", "data.generated_per_attack", "data.hard_negatives", "data.benchmark_rows"),
+    *("model.num_experts", "model.stem_layers", "model.deep_layers"),
+    *("training.epochs", "training.tokens_per_batch", "training.accumulate", "training.max_train_tokens"),
+    *("training.validations", "training.validation_rows", "training.checkpoint_every"),
+    *("training.seeds", "training.averaged"),
+    *("evaluation.tokens_per_batch", "evaluation.bootstrap_samples", "evaluation.backbone_windows"),
+    *("evaluation.latency_texts", "evaluation.latency_repeats", "export.calibration_texts", "export.parity_texts"),
+    *("distillation.seeds", "distillation.batch_size", "distillation.accumulate", "distillation.epochs"),
+    *("distillation.evaluate_every", "distillation.checkpoint_every", "distillation.top_k", "distillation.max_steps"),
+)
+#: Settings that are a share, from 0 to 1.
+SHARES = (
+    *("data.validation_share", "data.test_share", "model.dropout", "model.layer_dropout", "training.warmup_share"),
+    *("training.patience_warmup", "training.attack_share", "training.written_weight", "training.raw_share"),
+    *("training.piece_share", "distillation.alpha"),
+)
+#: Shares that are of no use at their ends.
+INNER_SHARES = ("model.deep_budget", "model.router_threshold", "evaluation.target_fpr")
+
+#: Settings that are one of a few names.
+CHOICES = {
+    "data.licences": ("all", "permissive"),
+    "data.harmful_request_policy": ("exclude", "benign", "jailbreak"),
+    "training.adversarial": ("none", "fgsm", "pgd"),
+    "export.precision": ("float32", "float16", "int8_blocks", "int8_mixed", "int8", "int8_static", "int4"),
+}
+
+#: Settings that are a list of names of a registry (a test compares them: the registries import what a run needs).
+NAMES = {
+    "evaluation.baselines": ("rules", "tfidf", "frozen_backbone", "finetuned_backbone"),
+    "evaluation.hub_guards": (
+        "protectai_v2",
+        "piguard",
+        "prompt_guard_2_22m",
+        "prompt_guard_2_86m",
+        "deepset",
+        "fmops",
+    ),
+    "evaluation.leave_out_systems": ("guard", "rules", "tfidf", "frozen_backbone", "finetuned_backbone"),
+    "evaluation.latency_references": ("BERT-6", "DeBERTa-xsmall", "DeBERTa-base"),
+    "distillation.recipes": ("alone", "plain_kd", "unrouted", "routed"),
+}
+
+
+def check_ranges(profile: Profile) -> None:
+    """Raise ConfigError for a value that a run could do nothing with, before it has trained for an hour."""
+    values = profile.to_dict()
+    for name, choices in CHOICES.items():
+        section, _, key = name.partition(".")
+        if values[section][key] not in choices:
+            raise ConfigError(f"setting {name!r} is {values[section][key]!r}; expected one of {', '.join(choices)}")
+    for name, choices in NAMES.items():
+        section, _, key = name.partition(".")
+        if unknown := [item for item in values[section][key] if item not in choices]:
+            raise ConfigError(f"setting {name!r} holds {unknown[0]!r}; expected some of {', '.join(choices)}")
+    for names, right, expected in (
+        (COUNTS, lambda value: value >= 1, "at least 1"),
+        (SHARES, lambda value: 0 <= value <= 1, "a share from 0 to 1"),
+        (INNER_SHARES, lambda value: 0 < value < 1, "a share above 0 and below 1"),
+    ):
+        for name in names:
+            section, _, key = name.partition(".")
+            value = values[section][key]
+            if value is not None and not right(value):
+                raise ConfigError(f"setting {name!r} is {value!r}; expected {expected}")
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """``"training.epochs=3"`` → ``("training.epochs", 3)``; a value that is no JSON is taken as text.
+
+    Raises:
+        ConfigError: no name or no "=".
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"-p {text!r} is no setting; expected NAME=VALUE, e.g. -p training.epochs=3")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+def _replace(owner, parts: list[str], value, full_key: str):
+    """A copy of the dataclass ``owner`` with the setting at ``parts`` replaced."""
+    names = [f.name for f in dataclasses.fields(owner) if f.name != "name"]
+    if parts[0] not in names:
+        raise ConfigError(f"setting {full_key!r} does not exist; {type(owner).__name__} has {', '.join(names)}")
+    current = getattr(owner, parts[0])
+    if dataclasses.is_dataclass(current):
+        if len(parts) == 1:
+            inner = ", ".join(f"{full_key}.{f.name}" for f in dataclasses.fields(current))
+            raise ConfigError(f"{full_key!r} is a group of settings; expected one of {inner}")
+        return dataclasses.replace(owner, **{parts[0]: _replace(current, parts[1:], value, full_key)})
+    if len(parts) > 1:
+        raise ConfigError(f"setting {full_key!r} does not exist; {parts[0]!r} has no settings of its own")
+    expected = typing.get_type_hints(type(owner))[parts[0]]
+    return dataclasses.replace(owner, **{parts[0]: _coerce(value, expected, full_key)})
+
+
+def _coerce(value, expected, key: str):
+    """``value`` as ``expected`` where nothing is lost by it (int → float, list → tuple); ConfigError otherwise."""
+    options = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if option is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            (kind, *_) = typing.get_args(option)
+            return tuple(_coerce(item, kind, key) for item in value)
+        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return value
+    if typing.get_origin(expected) is tuple:
+        wanted = f"""a list as JSON, e.g. -p '{key}=["…"]'"""
+    else:
+        wanted = getattr(expected, "__name__", None) or str(expected)
+    raise ConfigError(f"setting {key!r} is {value!r} ({type(value).__name__}); expected {wanted}")
