@@ -70,8 +70,8 @@ def publish(profile: Profile, root: Path, target: Path = RELEASE) -> Path:
     if size > MOST_BYTES:
         raise ReleaseError(
             f"{guard} ({settings.precision}) holds {size / 1e6:.1f} MB; expected at most "
-            f"{MOST_BYTES / 1e6:.0f} MB: lower model.vocab_size or model.deep_layers, or set export.precision to a smaller "
-            f"one, and {again}"
+            f"{MOST_BYTES / 1e6:.0f} MB: lower model.vocab_size or model.deep_layers, or choose a smaller "
+            f"export.precision, and {again}"
         )
     card = model_card(settings, folders, manifests, size).encode()
     digests = json.loads(contents[DIGESTS]) | {CARD: hashlib.sha256(card).hexdigest()}

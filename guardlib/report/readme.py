@@ -103,8 +103,8 @@ def results_section(profile: str, root: Path | None = None) -> str:
             tables.to_markdown(tables.matched_detection(matched)),
         ),
         folded(
-            f"Latency by length: raw string to verdict, one text at a time, {released['released']}, on {cpu}; the shapes beside the "
-            "guard have random weights and read at most 512 tokens, the guard reads all",
+            f"Latency by length: raw string to verdict, one text at a time, {released['released']}, on {cpu}; the "
+            "shapes beside the guard have random weights and read at most 512 tokens, the guard reads all",
             tables.to_markdown(tables.latency_table(latency, reference="BERT-6")),
         ),
         folded("Files of the guard", tables.to_markdown(size_table(sizes))),

@@ -108,5 +108,6 @@ def require_passed(checks: pd.DataFrame) -> None:
     if len(failed):
         lines = [f"{row.check}: expected {row.expected}, measured {row.measured}" for row in failed.itertuples()]
         raise DryRunFailed(
-            f"{'; '.join(lines)}; less memory: lower training.tokens_per_batch; a loss that does not fall: training.learning_rate"
+            f"{'; '.join(lines)} (memory: lower training.tokens_per_batch; a loss that does not fall: try another "
+            "training.learning_rate)"
         )
