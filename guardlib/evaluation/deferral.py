@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import pandas as pd
 from scipy.special import entr
 
-from guardlib.evaluation.metrics import clusters, mcnemar, wilson
+from guardlib.evaluation.metrics import clusters, mcnemar
 from guardlib.evaluation.routing import routing_curve
 from guardlib.labels import NUM_CLASSES
 
@@ -21,28 +19,33 @@ def at_budget(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
         budget: deep share, in (0, 1).
 
     Returns:
-        columns policy, deep_share, n, accuracy, low, high (Wilson, 95 %).
+        columns policy, deep_share, n, accuracy, low, high (95 %, as in :func:`.routing.routing_curve`).
     """
     curve = routing_curve(frame, points=1001)
     shares = curve["deep_share"].unique()
     nearest = shares[np.abs(shares - budget).argmin()]
-    rows = curve[curve["deep_share"] == nearest][["policy", "deep_share", "accuracy", "n"]]
+    rows = curve[curve["deep_share"] == nearest]
     ends = curve[(curve["policy"] == "router") & curve["deep_share"].isin([0.0, 1.0])]
     ends = ends.assign(policy=np.where(ends["deep_share"] == 0, "always fast", "always deep"))
-    table = pd.concat([rows, ends], ignore_index=True)[["policy", "deep_share", "n", "accuracy"]]
-    table["low"], table["high"] = wilson((table["accuracy"] * table["n"]).round(), table["n"])
-    return table
+    return pd.concat([rows, ends], ignore_index=True)[["policy", "deep_share", "n", "accuracy", "low", "high"]]
 
 
 def beats_random(frame: pd.DataFrame, budget: float, draws: int = 10_000, seed: int = 0) -> float:
-    """One-sided permutation p-value: how often random routing at the same budget gains what the router does."""
+    """One-sided permutation p-value: how often random routing at the same budget gains what the router does.
+
+    Rows made from one base text gain together, so base texts are drawn, with all their rows, until the budget is used.
+    """
     gain = _right(frame, "p_deep").astype(int) - _right(frame, "p_fast")
     chosen = _first(frame["router"].to_numpy(), budget)
-    # Only rows whose gain is not 0 matter: how many of each sign a random draw takes is hypergeometric.
-    better, worse = int((gain > 0).sum()), int((gain < 0).sum())
+    bases = clusters(frame["example_id"])
+    sizes, gains = np.bincount(bases), np.bincount(bases, gain)
     rng = np.random.default_rng(seed)
-    taken = rng.multivariate_hypergeometric([better, worse, len(frame) - better - worse], len(chosen), size=draws)
-    return float((1 + (taken[:, 0] - taken[:, 1] >= gain[chosen].sum()).sum()) / (draws + 1))
+    as_good = 0
+    for _ in range(draws):
+        order = rng.permutation(len(sizes))
+        taken = order[: np.searchsorted(np.cumsum(sizes[order]), len(chosen), "right")]
+        as_good += gains[taken].sum() >= gain[chosen].sum()
+    return float((1 + as_good) / (draws + 1))
 
 
 def paired(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
@@ -62,27 +65,29 @@ def paired(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
         np.where(_sent(n, _first(order, budget)), deep, fast) for order in (frame["router"].to_numpy(), unsure)
     )
     bases = clusters(frame["example_id"])
+    count = bases.max() + 1
     rows = []
     for rival, right in (("always deep", deep), ("always fast", fast), ("entropy", by_entropy)):
         difference = routed.astype(int) - right
         points = difference.mean()
         net = np.bincount(bases, difference)
-        spread = 1.96 * np.sqrt((np.bincount(bases, difference - points) ** 2).sum()) / n
+        squares = (np.bincount(bases, difference - points) ** 2).sum()
+        spread = 1.96 * np.sqrt(squares * count / (count - 1)) / n if count > 1 else np.nan  # of one base: unknown
         ends = [100 * value for value in (points, points - spread, points + spread)]
         won, lost = int((difference > 0).sum()), int((difference < 0).sum())
         rows.append((rival, n, won, lost, *ends, mcnemar(int((net > 0).sum()), int((net < 0).sum()))))
     return pd.DataFrame(rows, columns=["rival", "n", "router_only", "rival_only", "points", "low", "high", "p"])
 
 
-def under_attack(by_family: pd.DataFrame, attacks: Collection[str], at_least: int = 20) -> pd.DataFrame:
+def under_attack(by_family: pd.DataFrame, at_least: int = 20) -> pd.DataFrame:
     """Families of attacks by the share sent deep, most first: traffic of the first alone is the worst case.
 
     Args:
-        by_family: of ``routing.routing_by_label(frame, by="family")``.
-        attacks: the families that are attacks.
+        by_family: of ``routing.routing_by_label(attacks, by="family")``: of attacks alone, for benign text under the
+            same transform has their family's name.
         at_least: families of fewer rows say nothing and are left out.
     """
-    kept = by_family[by_family["family"].isin(attacks) & (by_family["n"] >= at_least)]
+    kept = by_family[by_family["n"] >= at_least]
     return kept.sort_values("deep_share", ascending=False, ignore_index=True)
 
 

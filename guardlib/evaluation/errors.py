@@ -53,6 +53,7 @@ def worst_errors(
     worst = worst.sort_values("error", kind="stable", ignore_index=True)
     if guardrail is not None:
         worst["span"] = highest_spans(guardrail, worst["text"].tolist())
+        worst["span"] = worst["span"].str.split().str.join(" ")
     worst["text"] = worst["text"].str.slice(0, characters).str.replace(r"\s+", " ", regex=True)
     return worst
 
@@ -76,7 +77,7 @@ def highest_spans(guardrail: Guardrail, texts: list[str], tokens_per_batch: int 
     score = 1 - decide(read, guardrail.calibration).probabilities[:, 0]
     table = pd.DataFrame({"owner": owners, "span": spans, "score": score})
     best = table.loc[table.groupby("owner")["score"].idxmax()].set_index("owner")["span"]
-    return [" ".join(best[owner].split()) for owner in range(len(texts))]
+    return [best[owner] for owner in range(len(texts))]
 
 
 def _spans(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from guardlib.config import Profile
 from guardlib.data.records import rng_for
 from guardlib.evaluation.baselines import Predict, fit_baseline
 from guardlib.evaluation.calibration import threshold_at_fpr
-from guardlib.evaluation.metrics import wilson
+from guardlib.evaluation.metrics import effective_sizes, wilson
 
 COLUMNS = ("source", "system", "metric", "n", "rate", "low", "high", "n_seen", "rate_seen", "low_seen", "high_seen")
 _MOST_ROWS = 400  # of a source that are scored
@@ -82,9 +82,12 @@ def _rates(rows: pd.DataFrame, predict: Predict, limit: float) -> dict[str, dict
     result = {}
     for metric, part in (("tpr", rows[rows["label"] > 0]), ("fpr", rows[rows["label"] == 0])):
         if len(part):
-            hits = int((1 - predict(part["text"].tolist())[:, 0] >= limit).sum())
-            low, high = wilson(hits, len(part))
-            result[metric] = {"n": len(part), "rate": hits / len(part), "low": float(low), "high": float(high)}
+            hit = 1 - predict(part["text"].tolist())[:, 0] >= limit
+            # Near copies, and what was made of one text, count for what they are worth together.
+            judged = pd.DataFrame({"metric": metric, "example_id": part["group"].astype(str), "hit": hit})
+            size = effective_sizes(judged, ["metric"], "hit").iloc[0]
+            low, high = wilson(hit.mean() * size, size)
+            result[metric] = {"n": len(part), "rate": hit.mean(), "low": float(low), "high": float(high)}
     return result
 
 

@@ -55,16 +55,17 @@ def effective_sizes(rows: pd.DataFrame, by: list[str], column: str) -> pd.Series
 
     p (1 - p) over the variance of the rate p among clusters, a ratio estimate linearised (Cochran, Sampling Techniques,
     1977, section 9.A; for binomial intervals: Korn and Graubard, Survey Methodology 1998); at most the number of rows,
-    and that of clusters where no row differs.
+    that of clusters where no row differs, and 1 where there is one cluster.
     """
     part = rows[by].assign(cluster=clusters(rows["example_id"]), hit=rows[column].astype(float))
     groups = part.groupby(by, sort=False)
-    n, rate = groups.size(), groups["hit"].mean()
+    n, rate, bases = groups.size(), groups["hit"].mean(), groups["cluster"].nunique()
     part["residual"] = part["hit"] - groups["hit"].transform("mean")
     squares = part.groupby([*by, "cluster"], sort=False)["residual"].sum().pow(2).groupby(level=by, sort=False).sum()
     with np.errstate(divide="ignore", invalid="ignore"):
-        sizes = (rate * (1 - rate) * n**2 / squares.reindex(n.index)).clip(upper=n)
-    return sizes.where((rate > 0) & (rate < 1), groups["cluster"].nunique())
+        few = (bases - 1) / bases * n / (n - 1)  # the variance is one of a sample; 1 for rows that are all apart
+        sizes = (rate * (1 - rate) * n**2 / squares.reindex(n.index) * few).clip(lower=1, upper=n)
+    return sizes.where((rate > 0) & (rate < 1), bases).where(bases > 1, 1)
 
 
 def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:

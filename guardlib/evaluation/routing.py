@@ -26,7 +26,8 @@ def routing_curve(frame: pd.DataFrame, points: int = 101) -> pd.DataFrame:
     Policies rank the rows and send the first ones deep: ``router`` by its score, ``entropy`` by the fast branch's
     entropy, ``oracle`` by what the deep branch really gains (the ceiling of any router), ``random`` not at all. Rows
     that a policy ranks alike are taken in random order, and the *expected* accuracy over those orders is given in
-    closed form; for ``random`` that is the straight line from the fast branch's accuracy to the deep branch's.
+    closed form; for ``random`` that is the straight line from the fast branch's accuracy to the deep branch's. Rows
+    made from one base text are right and wrong together, and count in the intervals for what they are worth.
 
     Returns:
         columns policy, deep_share, accuracy, low, high, n.
@@ -40,12 +41,14 @@ def routing_curve(frame: pd.DataFrame, points: int = 101) -> pd.DataFrame:
         "entropy": entr(fast).sum(axis=1),
         "oracle": gain,
     }
+    alone = frame[["example_id"]].assign(all="rows", fast=fast_right, deep=deep_right)
+    size = min(float(effective_sizes(alone, ["all"], branch).iloc[0]) for branch in ("fast", "deep"))
     shares = np.linspace(0.0, 1.0, points)
     curves = []
     for policy in POLICIES:
         gained = np.interp(shares * len(frame), np.arange(len(frame) + 1), _expected_gain(ranking[policy], gain))
         accuracy = (fast_right.sum() + gained) / len(frame)
-        low, high = wilson(accuracy.clip(0, 1) * len(frame), len(frame))
+        low, high = wilson(accuracy.clip(0, 1) * size, size)
         curve = {"policy": policy, "deep_share": shares, "accuracy": accuracy, "low": low, "high": high}
         curves.append(pd.DataFrame(curve).assign(n=len(frame)))
     return pd.concat(curves, ignore_index=True)

@@ -55,8 +55,9 @@ class Scorer:
     Attributes:
         name: of the pass; ``systems`` are the names of what it answers for.
         key: digest of everything the answers depend on besides the text.
-        answer: texts → answers per system. Fits or loads what it needs when first called.
+        answer: texts → answers per system.
         describe: what it is, in words.
+        prepare: fits or loads what ``answer`` needs; called before its time is taken.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Scorer:
     key: str
     answer: Callable[[Sequence[str]], dict[str, Answers]]
     describe: str = ""
+    prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ def baseline_scorer(name: str, train: pd.DataFrame, validation: pd.DataFrame, pr
     code = code_digests({"guardlib.evaluation.baselines"})
     key = digest_of([name, settings, model, code, frame_digest(train), frame_digest(validation)])
     return Scorer(
-        name, (name,), key, lambda texts: {name: Answers(predict()(texts))}, BASELINES[name].describe(profile)
+        name, (name,), key, lambda texts: {name: Answers(predict()(texts))}, BASELINES[name].describe(profile), predict
     )
 
 
@@ -113,7 +115,8 @@ def hub_scorer(name: str, profile: Profile) -> Scorer:
     guard = hub_guard(name)
     predict = functools.cache(fit_hub_guard(name, profile.evaluation.tokens_per_batch))
     key = digest_of([guard.hub_id, guard.max_length, code_digests({"guardlib.evaluation.hub_guards"})])
-    return Scorer(name, (name,), key, lambda texts: {name: Answers(predict()(texts))}, f"{guard.hub_id}, as published")
+    about = f"{guard.hub_id}, as published"
+    return Scorer(name, (name,), key, lambda texts: {name: Answers(predict()(texts))}, about, predict)
 
 
 def all_scorers(
@@ -161,6 +164,7 @@ def _answers(scorer: Scorer, texts: pd.Series, kept: AnswerCache) -> tuple[pd.Da
     missing = texts[~texts.index.isin(known.index)]
     if missing.empty:
         return known, 0
+    scorer.prepare()
     started = time.perf_counter()
     answered = scorer.answer(missing.tolist())
     seconds = (time.perf_counter() - started) / len(missing)

@@ -91,7 +91,10 @@ def _in_processes(folder: Path, texts: list[str], batch: int, processes: int) ->
     command = [sys.executable, "-c", _WORKER, str(folder), str(batch)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     workers = [
-        subprocess.Popen(command, **pipes, env={**os.environ, "PYTHONPATH": python_path()}) for _ in range(processes)
+        subprocess.Popen(
+            command, **pipes, env={**os.environ, "PYTHONPATH": python_path(), "TOKENIZERS_PARALLELISM": "false"}
+        )
+        for _ in range(processes)
     ]
     try:
         for worker in workers:

@@ -101,7 +101,8 @@ class Guard:
 
         Args:
             path: the folder; None: the release inside the package, else the one that the workbook made here.
-            threads: CPU threads for one scan; None: those this process may use, at most 4.
+            threads: CPU threads for one scan; None: those this process may use, at most 4. (A list is split into word
+                pieces on all of them, unless the environment says ``TOKENIZERS_PARALLELISM=false``.)
             threshold: flag from this score on; None: the guard's default.
             fpr: instead of a threshold, the operating point that flags this share of benign validation texts.
 

@@ -18,7 +18,7 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _STRUCTURE = re.compile(r'\{\s*"value"\s*:|\[\s*\{\s*"[^"]{1,40}"\s*:\s*\d+\s*\}')
 _LEAST_WORDS = 4  # fewer could be data
 _MOST_FAILURES = 8
-_JSON = json.JSONDecoder()
+_NODE = {"value", "left", "right"}
 _LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
 
@@ -92,11 +92,27 @@ def apply_deletions(text: str) -> tuple[str, str]:
     return "".join(kept), "".join(reversed(deleted))
 
 
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object whose keys all differ, or words would go unread; ValueError else."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_each_once)
+
+
 def tree_words(tree: dict | None) -> Iterator[str]:
-    """Values of ``{"value": …, "left": …, "right": …}`` in order; KeyError or TypeError where it is no such tree."""
+    """Values of ``{"value": …, "left": …, "right": …}`` in order; KeyError, TypeError or AttributeError for others.
+
+    A node with other keys is none: what they hold would go unread.
+    """
     path, node = [], tree
     while path or node is not None:
         while node is not None:
+            if node.keys() != _NODE:
+                raise KeyError(f"a node has keys {sorted(node)}")
             path.append(node)
             node = node["left"]
         node = path.pop()

@@ -176,7 +176,7 @@ def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) 
             batch = []
     _count(full, batch, uses)
     names = {index: piece for piece, index in vocabulary.items()}
-    taken = set(singles) | {vocabulary[b] for b in SPECIALS.values()}
+    taken = set(singles)
     by_use = sorted(uses, key=lambda index: (-uses[index], index))
     chosen = [names[i] for i in by_use if names[i] not in taken and not names[i].startswith("[")]
     pieces = singles + chosen[: size - len(SPECIALS) - len(singles)]

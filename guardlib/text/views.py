@@ -39,6 +39,7 @@ WORD_ORDER = "word order"
 #: A view must read this much better than what it was unfolded from, and this well. Shares of words known.
 READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
+_PLAIN_RUN = 4  # known words in a row that are no chance: "ignore all previous instructions"
 _INSPECTED = 4000  # characters looked at to decide whether a text reads as language; keeps the decision O(1)
 _LONGEST_WORD = 20  # letters; words are searched for in a run of letters up to this length
 _SAMPLE = 400  # letters of a long run that decide whether it is worth splitting into words
@@ -71,7 +72,7 @@ _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
 _REVERSALS = ("reversed", "reversed words")
 #: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
 _INNER = re.compile(
-    r""""[^"\n]{12,}"|“[^”\n]{12,}”|`[^`\n]{12,}`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE
+    r""""[^"\n]{12,}"|“[^“”\n]{12,}”|`[^`\n]{12,}`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE
 )
 _INNER_RULES = (*_REVERSALS, "rot13")
 _INNER_EVIDENCE = 3  # there are many lines in a text, and each is a chance to be wrong
@@ -137,16 +138,19 @@ class Unfolder:
     def views(self, text: str) -> list[View]:
         """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
         name, current = RAW, text
+        beside: list[View] = []  # what turning a whole text would make unreadable
         if "\b" in text or "\x7f" in text:
             undone, deleted = apply_deletions(current)
             better = self._count_words(undone)[0] > self._count_words(current)[0]
             # What is deleted must be noise: a model is handed the bytes, and may read it.
-            if better and self._count_words(deleted)[0] < _EVIDENCE:
+            if better and self._known(deleted) < _EVIDENCE:
                 name, current = "deletions", undone
         if not text.isascii():
             for rule, undo in self._on_non_ascii:
                 undone = undo(current)
                 if undone != current:
+                    if rule == "upside down" and self._reads_in_part(current):
+                        beside.append(View(name, current, name != RAW))
                     name, current = rule, undone
         for rule, pattern, decode in self._segments:
             if rule == "url" and "%" not in current:
@@ -159,12 +163,14 @@ class Unfolder:
             name, current = "structure", structured
         found = [] if self.readability(current) >= READABLE else self._turn_whole(current)
         if found:
-            return self._in_order(found)
+            if self._reads_in_part(current):
+                beside.append(View(name, current, name != RAW))
+            return self._in_order(found) + beside
         rule, current = self._turn_inner(current)
         name = rule or name
         if self.readability(current) >= READABLE and self.order.is_backward(current):
-            return [View(WORD_ORDER, reverse_order(current), True)]
-        return [View(name, current, name != RAW)]
+            return [View(WORD_ORDER, reverse_order(current), True), *beside]
+        return [View(name, current, name != RAW), *beside]
 
     def _turn_whole(self, current: str) -> list[View]:
         """What rules for a whole text make of one that does not read as language."""
@@ -194,7 +200,8 @@ class Unfolder:
             if not found:
                 return before
             used = found[0].name
-            return before.replace(inner, found[0].text)
+            turned = before.replace(inner, found[0].text)
+            return f"{before} {turned}" if self._reads_in_part(inner) else turned
 
         turned = _INNER.sub(turn, text)
         return used, turned
@@ -208,6 +215,22 @@ class Unfolder:
     def _count_words(self, text: str) -> tuple[int, int]:
         words = _WORD.findall(text[:_INSPECTED].lower())
         return sum(word in self._words for word in words), len(words)
+
+    def _known(self, text: str) -> int:
+        """Known words in all of ``text``."""
+        return sum(word in self._words for word in _WORD.findall(text.lower()))
+
+    def _reads_in_part(self, text: str) -> bool:
+        """Whether a few known words follow one another somewhere in a text that does not read as language.
+
+        Turning the whole would hide them: a plain sentence beside a longer one in ROT13, say.
+        """
+        run = 0
+        for word in _WORD.findall(text.lower()):
+            run = run + 1 if word in self._words else 0
+            if run == _PLAIN_RUN:
+                return True
+        return False
 
     def _reads_better(self, text: str, before: str, evidence: int = _EVIDENCE) -> bool:
         """Whether ``text`` reads as language, with so many known words, and ``before`` does not."""

@@ -291,16 +291,16 @@ class _Run:
         rounds = self.config.quantization_aware_share > 0 and share >= 1 - self.config.quantization_aware_share
         with rounded_activations(self.model) if rounds else contextlib.nullcontext():
             output, losses = forward(self.model, batch, self.config, self.dtype, share)
-        if self.guidance:
-            losses = losses._replace(total=losses.total + self.guidance(batch, output, share))
-        if not is_finite(losses):
-            self._stop("loss", losses.total.item(), batch)
-        self.scaler.scale(losses.total / self.batches_per_step).backward()
-        if self.config.adversarial != "none" and share >= self.config.adversarial_start:
-            worst = adversarial_losses(self.model, batch, self.config, self.dtype, share)
-            if not is_finite(worst):
-                self._stop("adversarial loss", worst.total.item(), batch)
-            self.scaler.scale(worst.total * (self.config.adversarial_weight / self.batches_per_step)).backward()
+            if self.guidance:
+                losses = losses._replace(total=losses.total + self.guidance(batch, output, share))
+            if not is_finite(losses):
+                self._stop("loss", losses.total.item(), batch)
+            self.scaler.scale(losses.total / self.batches_per_step).backward()
+            if self.config.adversarial != "none" and share >= self.config.adversarial_start:
+                worst = adversarial_losses(self.model, batch, self.config, self.dtype, share)
+                if not is_finite(worst):
+                    self._stop("adversarial loss", worst.total.item(), batch)
+                self.scaler.scale(worst.total * (self.config.adversarial_weight / self.batches_per_step)).backward()
         self.state.expert_loads.append(output.expert_load.detach().mean(0).tolist())
         return losses
 

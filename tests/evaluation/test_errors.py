@@ -37,10 +37,11 @@ def test_mistakes_are_all_of_them(scored):
 
 def test_the_highest_span_is_a_part_of_the_text():
     guardrail = build().guardrail
-    texts = ["short", " ".join(f"word{n}" for n in range(200)), "", "two words"]
+    texts = ["short", " ".join(f"word{n}" for n in range(200)), "", "two\nwords"]
     spans = highest_spans(guardrail, texts)
     assert spans[0] == "short"
     assert spans[2] == ""
+    assert spans[3] == "two\nwords"  # as it stands, so that it can be found in the text
     assert spans[1] in texts[1]
     assert len(spans[1].split()) <= 12
     assert highest_spans(guardrail, []) == []

@@ -95,7 +95,7 @@ def test_copies_of_one_text_do_not_narrow_the_interval():
     copies["example_id"] = [f"test/{i}@{i // 10}" for i in range(400)]
     alone, repeated = (routing_by_label(frame, 0.0).iloc[0] for frame in (base, copies))
     assert repeated["n"] == 400
-    assert (repeated["low"], repeated["high"]) == pytest.approx((alone["low"], alone["high"]))
+    assert (repeated["low"], repeated["high"]) == pytest.approx((alone["low"], alone["high"]), rel=0.01)
 
 
 def test_bad_rows_are_named():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,20 @@ class Half:
 
 def _broken(name: str, answer) -> Scorer:
     return Scorer(name, (name,), "k", lambda texts: {name: Answers(answer(texts))}, "broken")
+
+
+def test_fitting_is_no_part_of_the_time_of_a_text(tmp_path):
+    fitted = []
+    answer = Half().answer
+
+    def prepare() -> None:
+        time.sleep(0.2)
+        fitted.append(True)
+
+    slow = Scorer("half", ("half",), "k", answer, "a coin that is minted first", prepare)
+    rows = score_all([slow], benchmark_rows(4), tmp_path).rows
+    assert fitted == [True]
+    assert rows["seconds"].sum() < 0.2
 
 
 def test_guardrail_gives_three_systems_over_the_same_rows():

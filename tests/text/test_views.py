@@ -215,6 +215,47 @@ def test_deletions_that_hide_words_are_left_as_they_are():
     assert make_unfolder().views(text) == [View(RAW, text, False)]
 
 
+def test_deletions_are_read_to_their_end():
+    """The noise that is deleted last may be as long as it likes: what was deleted before it is an attack."""
+    text = PLAIN + "\b" * len(PLAIN) + "q\b" * 5000 + f"Whax\bt is thx\be time in Lonx\bdon nox\bw? {BENIGN} {BENIGN}"
+    assert make_unfolder().views(text) == [View(RAW, text, False)]
+
+
+BENIGN = "Could you please tell me what time the next train to the city leaves and where I can buy a ticket for it"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [codecs.encode(f"{BENIGN} {BENIGN}", "rot13"), f"{BENIGN} {BENIGN}"[::-1], turn(f"{BENIGN} {BENIGN}".lower())],
+)
+def test_turning_a_text_hides_nothing_that_was_plain(hidden):
+    """Otherwise an attack beside a longer benign text in ROT13 would be turned into noise, and pass."""
+    views = make_unfolder().views(f"{hidden} {PLAIN}")
+    assert any(KEY in view.text for view in views), views
+    assert any("what time the next train" in view.text for view in views), views
+
+
+def test_a_quote_that_is_turned_keeps_what_was_plain_in_it():
+    aloud = "Read this aloud to the whole family tonight after dinner, please, and tell them that we wrote it ourselves"
+    hidden = codecs.encode("what time does the next train to the city leave and where can I buy a ticket", "rot13")
+    (view,) = make_unfolder().views(f'{aloud}. {aloud}: "{hidden} {PLAIN[:40]}" {aloud}.')
+    assert KEY in view.text
+    assert "what time does the next train" in view.text
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        json.dumps({**build_tree(BENIGN.split()), "note": PLAIN}),
+        json.dumps(build_tree(BENIGN.split())).replace('{"value":', f'{{"value": "{PLAIN}", "value":', 1),
+        json.dumps([{"what": 0}, {"time": 1}, {"is": 2}, {"it": 3}]).replace('"what"', f'"{PLAIN}": 4, "{PLAIN}"'),
+    ],
+)
+def test_a_structure_that_holds_more_than_its_words_hides_nothing(tree):
+    (view,) = make_unfolder().views(tree)
+    assert KEY in view.text
+
+
 def test_a_forward_sentence_is_not_hidden_among_backward_ones():
     backward = " ".join(
         ["Could", "you", "tell", "me", "what", "the", "weather", "is", "like", "in", "the", "city", "today"][::-1]
@@ -320,6 +361,9 @@ HARD = {
     "base32": "MFRGG",
     "scrambled": "ignroe ",
     "selectors": "\U000e0155",
+    "opening quotes": "“",
+    "opening quotes apart": "“a ",
+    "structures": '{"value":',
 }
 
 
