@@ -65,6 +65,14 @@ def test_what_chance_explains_passes_and_what_it_does_not_fails():
     assert gate.failures(changes[:1], 0.3)["benchmark"].tolist() == ["mean of benchmarks"]
 
 
+def test_one_benchmark_in_twenty_fails_by_chance_and_is_forgiven():
+    changes = pd.DataFrame({"benchmark": list("abcdefghijklmnopqrst"), "metric": "accuracy", "loss": 0.0, "p": 0.6})
+    changes.loc[0, ["loss", "p"]] = [2.0, 0.03]
+    assert gate.failures(changes, 0.3).empty
+    changes.loc[0, "p"] = 0.002
+    assert gate.failures(changes, 0.3)["benchmark"].tolist() == ["a"]
+
+
 def test_copies_of_one_text_count_once():
     """Twenty transforms of a text unfold to the same text: that they change together is one change."""
     labels = np.ones(150, int)
