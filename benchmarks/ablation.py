@@ -76,7 +76,7 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
         "TPR": float((score >= 0.5)[attack].mean()),
         "FPR": float((score >= 0.5)[~attack].mean()),
         "AUROC, hidden": roc_auc_score(hidden["label"] > 0, 1 - unfolded.probabilities[:, Label.BENIGN]),
-        "validation loss": float(compared.loc[compared["chosen"], "val_loss"].iloc[0]),
+        "validation loss": float(compared["val_loss"].iloc[-1]),
         "accuracy, moved": moved_accuracy(guard, unseen, profile),
         "minutes": (time.perf_counter() - started) / 60,
     }

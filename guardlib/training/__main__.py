@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if processes.first:
-        chosen = compared[compared["chosen"]].iloc[0]
-        print(f"final validation loss {chosen['val_loss']:.6f} ({chosen['weights']})")
+        kept = compared.iloc[-1]
+        print(f"final validation loss {kept['val_loss']:.6f} ({kept['weights']})")
     return 0
 
 
