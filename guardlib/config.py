@@ -219,7 +219,7 @@ RESUMING = ("resume", "checkpoint_every")
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
         name="smoke",
-        data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=8),
+        data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=12),
         model=ModelConfig(vocab_size=3000, stem_layers=1, deep_layers=1, num_experts=2, max_length=64),
         training=TrainingConfig(
             epochs=1,

@@ -238,7 +238,11 @@ def test_fresh_until_something_changes(home):
     write_notebook(home, "03_train", '# a comment\nstage.input( "01_data" )', parameters='profile = "smoke"')
     assert state_of("03_train", home).kind == "fresh"
     assert state_of("03_train", home, {"training.epochs": 9}).why == "settings changed: training.epochs"
-    for key, value in (("distillation.alpha", 0.1), ("export.precision", "int4"), ("evaluation.hub_guards", ["x"])):
+    for key, value in (
+        ("distillation.alpha", 0.1),
+        ("export.precision", "int4"),
+        ("evaluation.hub_guards", ["deepset"]),
+    ):
         assert state_of("03_train", home, {key: value}).kind == "fresh"  # settings of later stages
     mirror = home / "mirror"
     mirror.mkdir()

@@ -91,7 +91,7 @@ def _length_discount(scores: WindowScores, labels: np.ndarray, calibration: Cali
     return float(minimize_scalar(loss, bounds=(0, _MOST_DISCOUNT), method="bounded", options={"xatol": 1e-3}).x)
 
 
-_NO_SPREAD = 1e-4  # of predicted gain, a probability; fitting to less would blow noise up
+_NO_SPREAD = 1e-6  # of predicted gain
 
 
 def fit_router(router: Router, scores: WindowScores, labels: np.ndarray) -> WindowScores:

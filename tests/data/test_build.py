@@ -101,8 +101,9 @@ def test_policies_for_plain_harmful_requests():
 
 
 def test_unknown_policies_are_refused():
+    data = dataclasses.replace(SMOKE.data, harmful_request_policy="maybe")  # past the check of settings
     with pytest.raises(ValueError, match="'maybe' does not exist; expected one of exclude, benign, jailbreak"):
-        build_dataset(get_profile("smoke", {"data.harmful_request_policy": "maybe"}), None, progress=False)
+        build_dataset(dataclasses.replace(SMOKE, data=data), None, progress=False)
 
 
 def test_benchmark_rows_given_from_outside_are_kept_out(built):

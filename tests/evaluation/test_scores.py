@@ -86,7 +86,7 @@ def test_rows_come_back_from_disk(tmp_path):
 
 
 def test_bad_files_are_named(tmp_path):
-    with pytest.raises(ScoreError, match=r"does not exist; run `python run_all\.py --only 05`"):
+    with pytest.raises(ScoreError, match=r"does not exist; run: python run_all\.py --from 05"):
         read_scores(tmp_path / "scores.parquet")
     (tmp_path / "scores.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(ScoreError, match="cannot be read"):

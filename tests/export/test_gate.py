@@ -143,7 +143,7 @@ def test_an_export_that_changes_verdicts_is_an_error(tiny, folder, monkeypatch):
     wrong = before.assign(predicted=1 - before["predicted"])
     monkeypatch.setattr(gate, "score_guard", lambda *arguments: wrong)
     with pytest.raises(
-        ExportError, match=r"no precision passes, float32 included: .* points, of at most 0\.3; see .*gate\.csv"
+        ExportError, match=r"no precision passes, float32 included: .* points, of at most 0\.3: .*; see .*gate\.csv"
     ):
         gate.choose(folder, benchmarks(), before, get_profile("smoke"))
     assert not pd.read_csv(folder / "gate.csv")["passed"].any()
