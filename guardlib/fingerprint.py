@@ -7,6 +7,7 @@ Python is hashed as its syntax tree without docstrings: comments and formatting 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -43,6 +44,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@functools.lru_cache(maxsize=1024)  # stages share most of their code
 def code_digest(source: str) -> str:
     """SHA-256 of Python source, blind to comments, docstrings and layout; of the plain text where it does not parse."""
     try:
@@ -157,8 +159,8 @@ def import_closure(modules: Iterable[str], package: Path = PACKAGE) -> dict[str,
         files[path.relative_to(package.parent).as_posix()] = path
         todo += [(parent, False)] if parent else []
         is_package = path.name == "__init__.py"
-        tree = _without_functions(_tree(path)) if is_package and not asked else _tree(path)
-        todo += [(found, False) for found in _imports(tree, name if is_package else parent)]
+        found = _imported(path.read_text(encoding="utf-8"), name if is_package else parent, asked or not is_package)
+        todo += [(other, False) for other in found]
     for folder in {path.parent for path in files.values()}:
         files |= {path.relative_to(package.parent).as_posix(): path for path in _data_files(folder)}
     return dict(sorted(files.items()))
@@ -171,12 +173,14 @@ def _module_file(name: str, package: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _tree(path: Path) -> ast.Module:
-    """A source file's syntax tree; empty where it does not parse (its bytes are hashed all the same)."""
+@functools.lru_cache(maxsize=1024)
+def _imported(source: str, package: str, in_functions: bool) -> tuple[str, ...]:
+    """What source imports, with or without its functions; nothing where it does not parse (its bytes are hashed)."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return ast.Module(body=[], type_ignores=[])
+        return ()
+    return tuple(_imports(tree if in_functions else _without_functions(tree), package))
 
 
 def _without_functions(tree: ast.Module) -> ast.Module:
