@@ -48,7 +48,7 @@ def stage_folder(profile: str, stage: str, root: Path | None = None) -> Path:
 def run_again(place: str | Path, stage: str) -> str:
     """The command that runs ``stage`` and all after it in the profile whose artifacts ``place`` belongs to, if any."""
     parts = Path(place).resolve().parts
-    at = parts.index("artifacts") + 1 if "artifacts" in parts else len(parts)
+    at = len(parts) - parts[::-1].index("artifacts") if "artifacts" in parts else len(parts)  # the last of them
     profile = f"--profile {parts[at]} " if at < len(parts) else ""
     return f"run: python run_all.py {profile}--from {stage[:2]}"
 

@@ -32,6 +32,7 @@ from guardlib.text.decoders import (
     from_url,
     from_word_structure,
 )
+from guardlib.text.invisible import strip_invisible
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
@@ -49,13 +50,6 @@ _MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ï
 _WORD = re.compile(r"[^\W_]{3,}")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SCRAMBLED = re.compile(r"[^\W\d_]{4,30}")
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
-)
-_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]+")
-_MIN_SMUGGLED = 4  # bytes
-_TAGS = re.compile("[\U000e0020-\U000e007e]+\U000e007f?")
-_FLAG, _TAG_END = "\U0001f3f4", "\U000e007f"
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
     r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}(?![0-9A-Za-z])"  # 48656c6c6fâ€¦
@@ -143,7 +137,7 @@ class Unfolder:
             undone, deleted = apply_deletions(current)
             better = self._count_words(undone)[0] > self._count_words(current)[0]
             # What is deleted must be noise: a model is handed the bytes, and may read it.
-            if better and self._known(deleted) < _EVIDENCE:
+            if better and self._count_words(deleted, None)[0] < _EVIDENCE:
                 name, current = "deletions", undone
         if not text.isascii():
             for rule, undo in self._on_non_ascii:
@@ -212,13 +206,9 @@ class Unfolder:
         best = max(scores.values(), default=0.0)
         return [view for view in found if scores.get(view.name, best) == best]
 
-    def _count_words(self, text: str) -> tuple[int, int]:
-        words = _WORD.findall(text[:_INSPECTED].lower())
+    def _count_words(self, text: str, inspected: int | None = _INSPECTED) -> tuple[int, int]:
+        words = _WORD.findall(text[:inspected].lower())
         return sum(word in self._words for word in words), len(words)
-
-    def _known(self, text: str) -> int:
-        """Known words in all of ``text``."""
-        return sum(word in self._words for word in _WORD.findall(text.lower()))
 
     def _reads_in_part(self, text: str) -> bool:
         """Whether a few known words follow one another somewhere in a text that does not read as language.
@@ -330,55 +320,6 @@ class Unfolder:
         if sum(len(word) for word in words if len(word) > 3) < len(letters) / 2:
             return None
         return " ".join(reversed(words))
-
-
-def strip_invisible(text: str) -> str:
-    """``text`` without zero-width, bidirectional and variation characters; tag characters become the text they spell.
-
-    Only where they hide something: inside words, or many in a row. Stray ones beside a space are left by every second
-    editor, and ordinary writing needs some: joiners and selectors between characters that take them (emoji sequences,
-    Indic and Arabic scripts), flags spelt with tag characters, hyphenation.
-    """
-    tricks = 0
-
-    def spell(match: re.Match[str]) -> str:
-        nonlocal tricks
-        spelt, before = match.group(), text[match.start() - 1 : match.start()]
-        if before == _FLAG and spelt.endswith(_TAG_END) and len(spelt) <= 7:  # country and region: at most six
-            return spelt
-        tricks += 1
-        return " " + "".join(chr(ord(char) - 0xE0000) for char in spelt.rstrip(_TAG_END)) + " "
-
-    spelt_out = _TAGS.sub(spell, text)
-
-    def remove(match: re.Match[str]) -> str:
-        nonlocal tricks
-        run, (start, end) = match.group(), match.span()
-        if smuggled := _from_selectors(run):
-            tricks += 1
-            return f" {smuggled} "
-        before, after = spelt_out[max(start - 2, 0) : start], spelt_out[end : end + 2]
-        if run == "\u00ad" and len(before + after) == 4 and (before + after).isalpha():
-            return run
-        if len(run) <= 2 and before and ord(before[-1]) >= 0x590:  # Hebrew and all that comes after it
-            return run
-        tricks += len(run) > 2 or (before[-1:].isalnum() and after[:1].isalnum())
-        return ""
-
-    cleaned = _INVISIBLE.sub(remove, spelt_out)
-    return cleaned if tricks else text
-
-
-def _from_selectors(run: str) -> str:
-    """The text whose UTF-8 bytes variation selectors spell ("" where they spell none): emoji smuggling."""
-    if len(run) < _MIN_SMUGGLED or not _SELECTORS.fullmatch(run):
-        return ""
-    points = (ord(char) for char in run)
-    try:
-        text = bytes(point - 0xFE00 if point < 0xFE10 else point - 0xE0100 + 16 for point in points).decode("utf-8")
-    except UnicodeDecodeError:
-        return ""
-    return text if "".join(text.split()).isprintable() else ""  # one selector again and again is an editor's slip
 
 
 def _without_marks(char: str) -> str:

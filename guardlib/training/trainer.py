@@ -205,9 +205,8 @@ class _Run:
             self.state = Progress(**saved["progress"])
             self.scaler.load_state_dict(self.state.scaler)
             print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
-        first = self.processes.first
-        online = wandb_run(profile, folder) if first and self.config.wandb else None
-        self.log = RunLog(folder if first else None, self.state.history, self.state.steps, online)
+        online = wandb_run(profile, folder) if self.processes.first and self.config.wandb else None
+        self.log = RunLog(folder if self.processes.first else None, self.state.history, self.state.steps, online)
         self.epoch = self._make_epoch()
         if not self.state.total_tokens:
             self.state.total_tokens = token_budget(self.config, self.epoch.tokens, self.dtype)
@@ -365,11 +364,10 @@ class _Run:
         return dict(zip(("train_loss", *_LOSS_COLUMNS), self.processes.mean(means), strict=True))
 
     def _log_step(self) -> None:
-        last = self.recent[-1] if self.recent else None
-        if last is None:
+        if not self.recent:
             return
         row = {"step": self.state.step, "tokens": self.state.tokens}
-        row |= {name: float(value) for name, value in zip(("loss", *_LOSS_COLUMNS), last, strict=True)}
+        row |= {name: float(value) for name, value in zip(("loss", *_LOSS_COLUMNS), self.recent[-1], strict=True)}
         row |= {"learning_rate": self.config.learning_rate * self.factor, "deep_share": self.deep_share}
         self.state.steps.append(row)
         self.log.step(row)
