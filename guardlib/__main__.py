@@ -1,16 +1,20 @@
 """``python -m guardlib scan`` (or ``guardlib scan``): judge a text on the command line.
 
-Exit code 0: not flagged; 1: flagged (with ``--lines``: at least one); 2: it could not be judged (one line on standard
-error says why).
+Exit code 0: not flagged; 1: flagged (with ``--lines``: at least one); 2: it, or one of the lines, could not be judged
+(one line on standard error says why).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from guardlib import __version__
 
@@ -35,22 +39,59 @@ def _scan(options: argparse.Namespace) -> bool:
     """Judge and print what was asked for; whether anything was flagged."""
     from guardlib.runtime.guard import Guard  # not for --help and --version
 
-    text = _read(options)
-    guard = Guard.load(options.guard, threads=options.threads, threshold=options.threshold, fpr=options.fpr)
-    if not options.lines:
-        verdict = guard.scan(text, truncate=options.truncate)
-        print(json.dumps(verdict.to_dict()) if options.json else _plain(verdict))  # ASCII: any terminal takes it
-        return verdict.flagged
-    flagged = False
-    for number, verdict in enumerate(guard.scan_iter(_lines(text), truncate=options.truncate), 1):
-        print(json.dumps({"line": number} | verdict.to_dict()) if options.json else f"{number}: {_plain(verdict)}")
-        flagged |= verdict.flagged
+    with _opened(options) as stream:
+        guard = Guard.load(options.guard, threads=options.threads, threshold=options.threshold, fpr=options.fpr)
+        if options.lines:
+            return _scan_lines(guard, stream, options)
+        raw = stream.read()
+    if not raw and options.text is None and options.file is None:
+        raise _nothing(options)
+    text = raw.decode("utf-8", "replace") if options.text is None else options.text
+    verdict = guard.scan(text, truncate=options.truncate)
+    print(json.dumps(verdict.to_dict()) if options.json else _plain(verdict))  # ASCII: any terminal takes it
+    return verdict.flagged
+
+
+def _scan_lines(guard, stream: BinaryIO, options: argparse.Namespace) -> bool:
+    """Judge each line of ``stream``; whether any was flagged. A line too long to be read does not stop the others.
+
+    Raises:
+        ValueError: there is no line; or, after the last of them, some were not judged.
+    """
+    from guardlib.runtime.guard import MAX_CHARACTERS
+
+    # Lines of a file are judged together, which is faster; those of a pipe as they come.
+    together = 32 if options.file is not None else 1
+    flagged, unread, number = False, 0, 0
+    numbered = enumerate(_lines(stream), 1)
+    while part := list(itertools.islice(numbered, together)):
+        read = [line for _, line in part if options.truncate or len(line) <= MAX_CHARACTERS]
+        verdicts = iter(guard.scan(read, truncate=options.truncate))
+        for number, line in part:
+            if len(line) > MAX_CHARACTERS and not options.truncate:
+                unread += 1
+                row = {"line": number, "error": f"{len(line):,} characters; expected at most {MAX_CHARACTERS:,}"}
+                print(json.dumps(row) if options.json else f"{number}: not judged: {row['error']}", flush=True)
+                continue
+            verdict = next(verdicts)
+            row = {"line": number} | verdict.to_dict()
+            print(json.dumps(row) if options.json else f"{number}: {_plain(verdict)}", flush=True)
+            flagged |= verdict.flagged
+    if not number:
+        raise _nothing(options)
+    if unread:
+        raise ValueError(f"{unread:,} of {number:,} lines are too long and were not judged: split them, or --truncate")
     return flagged
 
 
-def _lines(text: str) -> Iterator[str]:
+def _nothing(options: argparse.Namespace) -> ValueError:
+    where = options.file or "standard input"
+    return ValueError(f'no text on {where}; expected some, or: python -m guardlib scan "text"')
+
+
+def _lines(stream: BinaryIO) -> Iterator[str]:
     """Lines without their ends, empty ones too, so that their numbers are those of an editor."""
-    return (line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+    return (line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace") for line in stream)
 
 
 def _complain(message: str) -> int:
@@ -85,22 +126,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(options: argparse.Namespace) -> str:
-    """The text to judge. Raises ValueError when it is given twice, or its file cannot be read."""
+def _opened(options: argparse.Namespace) -> contextlib.AbstractContextManager[BinaryIO]:
+    """The bytes to judge. Raises ValueError when they are given twice, or their file cannot be read."""
     if options.text is not None and options.file is not None:
         raise ValueError(f"got both a text and the file {options.file}; expected one of them")
     if options.text is not None:
-        return options.text
+        return io.BytesIO(options.text.encode("utf-8", "surrogatepass"))
+    if options.file is None:
+        return contextlib.nullcontext(sys.stdin.buffer)
     try:
-        raw = options.file.read_bytes() if options.file is not None else sys.stdin.buffer.read()
+        return options.file.open("rb")
     except OSError as error:
         raise ValueError(
-            f"{options.file or 'standard input'} cannot be read ({error.strerror}); expected one that holds the text: "
+            f"{options.file} cannot be read ({error.strerror}); expected one that holds the text: "
             "python -m guardlib scan -f FILE"
         ) from None
-    if options.file is None and not raw:
-        raise ValueError('no text on standard input; expected some, or: python -m guardlib scan "text"')
-    return raw.decode("utf-8", "replace")
 
 
 def _plain(verdict) -> str:

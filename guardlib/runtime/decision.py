@@ -18,6 +18,8 @@ from guardlib.text.reading import Window, worst_window
 
 #: A text is flagged where 1 − P(benign) is at least this, unless another threshold is asked for.
 DEFAULT_THRESHOLD = 0.5
+#: Windows from which on a longer text is discounted no further: who hides an attack chooses how much to put around it.
+MOST_WINDOWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Calibration:
     threshold: float = DEFAULT_THRESHOLD
     threshold_at_fpr: float = DEFAULT_THRESHOLD  # flags evaluation.target_fpr of benign validation texts
     thresholds: dict[str, float] = field(default_factory=dict)  # the same at other rates: "0.001" → threshold
-    length_discount: float = 0.0  # odds of an attack in one of n windows are divided by n to this power
+    length_discount: float = 0.0  # odds of an attack in one of n windows are divided by n to this power, n at most 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def discount_by_length(probabilities: np.ndarray, windows: Sequence[Window], discount: float) -> np.ndarray:
     """Probabilities [W, K] with the odds of an attack divided by n^discount, n the windows of the text's same view.
 
+    n is at most :data:`MOST_WINDOWS`: benign text without end around an attack must not hide it.
+
     The worst of n benign windows looks worse the more there are: where their attack logits have an exponential tail of
     scale s, the highest of them grows as s log n (Coles 2001, An Introduction to Statistical Modeling of Extreme
     Values, section 3.1). A discount of s would flag long texts by mistake as often as short ones, and miss what one of
@@ -75,8 +79,8 @@ def discount_by_length(probabilities: np.ndarray, windows: Sequence[Window], dis
     if not discount:
         return probabilities
     counts = Counter((window.text, window.view.name) for window in windows)
-    n = np.array([counts[window.text, window.view.name] for window in windows], dtype=probabilities.dtype)
-    weighted = probabilities * (n**-discount)[:, None]
+    n = [min(counts[window.text, window.view.name], MOST_WINDOWS) for window in windows]
+    weighted = probabilities * (np.array(n, dtype=probabilities.dtype) ** -discount)[:, None]
     weighted[:, Label.BENIGN] = probabilities[:, Label.BENIGN]
     return weighted / weighted.sum(-1, keepdims=True)
 

@@ -49,7 +49,7 @@ class Verdict:
         flagged: an attack: ``score`` reaches the threshold.
         label: the class; BENIGN exactly when not flagged.
         score: calibrated probability of an attack of any kind, 1 - P(benign), of the worst window; in a
-            text of many windows each counts a little less (:func:`.decision.discount_by_length`).
+            text of several windows each counts less (:func:`.decision.discount_by_length`).
         probabilities: of benign, direct injection, jailbreak, obfuscation.
         confidence: probability of the verdict as given: ``score`` where flagged, else 1 - ``score``.
         route: the branch that decided, ``fast`` or ``deep``.
@@ -208,9 +208,17 @@ class Guard:
         limit = self.resolve_threshold(threshold, fpr)
         stream = enumerate(texts)
         while part := list(itertools.islice(stream, batch)):
-            checked = [_checked(item, place, truncate) for place, item in part]
+            checked, refused = [], None
+            for place, item in part:
+                try:
+                    checked.append(_checked(item, place, truncate))
+                except (TypeError, ValueError) as error:  # after the verdicts on what came before it
+                    refused = error
+                    break
             for chunk in _chunks(checked):
                 yield from self._scan(chunk, limit)
+            if refused is not None:
+                raise refused
 
     def score_windows(self, texts: list[str], every_branch: bool = False) -> WindowScores:
         """Raw outputs per window; ``every_branch`` runs the deep graph for all of them, for analysis."""

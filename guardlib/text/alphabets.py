@@ -1,4 +1,4 @@
-"""Alphabets that hide plain text: Morse code and letters turned upside down. Torch-free."""
+"""Alphabets that hide plain text: Morse code, letters turned upside down and letters in ornament. Torch-free."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ UPSIDE_DOWN = dict(
 FROM_UPSIDE_DOWN = {turned: char for char, turned in UPSIDE_DOWN.items()}
 #: Letters that give a turned text away.
 TURNED_LETTERS = frozenset(turned for turned in UPSIDE_DOWN.values() if not turned.isascii() and turned.isalpha())
+
+#: Capitals as small as other letters → the letter. Q and X have none; phonetic script has some of them.
+SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True))
+#: Letters in circles, squares and flags that Unicode's own folding (NFKC) leaves: first code point of twenty-six.
+_ORNAMENTS = (0x1F150, 0x1F170, 0x1F1E6)
+ORNAMENTS = SMALL_CAPITALS | {chr(first + place): chr(65 + place) for first in _ORNAMENTS for place in range(26)}
 
 
 def from_morse(code: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,10 @@ from guardlib.text.alphabets import from_morse
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _STRUCTURE = re.compile(r'\{\s*"value"\s*:|\[\s*\{\s*"[^"]{1,40}"\s*:\s*\d+\s*\}')
 _LEAST_WORDS = 4  # fewer could be data
-_MOST_FAILURES = 8
+_MOST_PARSED = 8  # times the length of the text
+_LEAST_CODE = 16  # characters of base64
+_MOST_PARTS = 4
+_DIVIDES = re.compile("[/_-]+")
 _NODE = {"value", "left", "right"}
 _LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
@@ -29,17 +33,33 @@ def from_url(segment: str) -> str | None:
 
 
 def from_base64(segment: str) -> str | None:
-    """Standard or URL-safe alphabet, padded or not."""
-    try:
-        padded = segment.rstrip("=").replace("-", "+").replace("_", "/")
-        return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
+    """Standard or URL-safe alphabet, padded or not.
+
+    What stands before the code may be of its alphabet, too ("https://a.org/SWdub3Jl…"), and stays: the code may begin
+    up to three characters later, or after one of the first signs that divide.
+    """
+    signs = (match.end() for match in itertools.islice(_DIVIDES.finditer(segment), _MOST_PARTS))
+    for start in (*range(4), *signs):
+        code = segment[start:].rstrip("=").replace("-", "+").replace("_", "/")
+        if len(code) < _LEAST_CODE:
+            continue
+        try:
+            decoded = _as_text(base64.b64decode(code + "=" * (-len(code) % 4), validate=True))
+        except (binascii.Error, ValueError):
+            continue
+        if decoded is not None:
+            return f"{segment[:start]} {decoded}" if start else decoded
+    return None
 
 
 def from_hex(segment: str) -> str | None:
-    """Up to a tenth of the bytes may be none of UTF-8: a word like "be" beside the code reads as hexadecimal too."""
-    decoded = bytes.fromhex(re.sub(r"[\\0]x|[\s:,-]", "", segment)).decode("utf-8", "replace")
+    """Bytes as pairs of digits, whatever stands between them; a word like "be" beside them reads as one, too."""
+    return _as_text(bytes.fromhex(re.sub(r"[\\0]x|[\s:,-]", "", segment)))
+
+
+def _as_text(raw: bytes) -> str | None:
+    """``raw`` as UTF-8, of which up to a tenth may be none: one wrong byte must not hide the others."""
+    decoded = raw.decode("utf-8", "replace")
     return decoded if decoded.count("\ufffd") <= len(decoded) / 10 else None
 
 
@@ -58,18 +78,15 @@ def from_base32(segment: str) -> str | None:
     """Upper-case alphabet, padded or not."""
     try:
         padded = segment.rstrip("=")
-        return base64.b32decode(padded + "=" * (-len(padded) % 8)).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return _as_text(base64.b32decode(padded + "=" * (-len(padded) % 8)))
+    except (binascii.Error, ValueError):
         return None
 
 
 def from_binary(segment: str) -> str | None:
     """Eight bits a byte, whatever stands between them."""
     bits = re.sub(r"[^01]", "", segment)
-    try:
-        return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits) - 7, 8)).decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+    return _as_text(bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits) - 7, 8)))
 
 
 def from_morse_code(segment: str) -> str | None:
@@ -92,12 +109,10 @@ def apply_deletions(text: str) -> tuple[str, str]:
     return "".join(kept), "".join(reversed(deleted))
 
 
-def _each_once(pairs: list[tuple[str, object]]) -> dict:
-    """A JSON object whose keys all differ, or words would go unread; ValueError else."""
+def _each_once(pairs: list[tuple[str, object]]) -> dict | list:
+    """A JSON object whose keys all differ; else its pairs, which are no node, or words would go unread."""
     found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+    return found if len(found) == len(pairs) else pairs
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_each_once)
@@ -127,20 +142,30 @@ def in_order(pairs: Sequence[dict[str, int]]) -> list[str]:
 
 def from_word_structure(text: str) -> str:
     """``text`` with trees of words, and lists of words with their places, as the words in order."""
-    kept, start, failures = [], 0, 0
+    kept, start, left = [], 0, _MOST_PARSED * len(text)
     for match in _STRUCTURE.finditer(text):
         if match.start() < start:
             continue
-        if failures == _MOST_FAILURES:  # each may have read to the end of the text
+        if left <= 0:  # each that is no JSON may have been read to the end of the text
             break
         try:
             value, stop = _JSON.raw_decode(text, match.start())
+        except (ValueError, RecursionError) as error:
+            left -= _read(error, len(text)) - match.start()
+            continue
+        try:
             words = list(tree_words(value) if isinstance(value, dict) else in_order(value))
             sentence = " ".join(words)
-        except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
-            failures += 1
+        except (AttributeError, KeyError, TypeError):
+            left -= stop - match.start()
             continue
         if len(words) >= _LEAST_WORDS:
             kept += [text[start : match.start()], sentence]
             start = stop
     return "".join([*kept, text[start:]])
+
+
+def _read(error: ValueError | RecursionError, end: int) -> int:
+    """Up to where JSON was read before ``error``; ``end`` where that is not told."""
+    told = isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated")
+    return error.pos if told else end

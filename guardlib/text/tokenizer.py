@@ -4,6 +4,8 @@ Departures from BERT's tokenizer:
 
 * the vocabulary is pruned to the pieces the training data uses; every single-character piece stays, so a word whose
   piece was pruned falls apart into smaller ones instead of becoming [UNK];
+* signs that are no punctuation to BERT (an emoji, an arrow, a blank that counts as a letter) divide words, too: one of
+  them would make all that is written together with it one [UNK];
 * each piece carries the *raw* characters it covers (case, accents, look-alikes and all), so that a word outside the
   vocabulary is still read; an unknown word longer than C characters becomes several [UNK] pieces of C characters;
 * one extra marker, [HIDDEN], says that the text was unfolded from something a reader would not have seen.
@@ -21,13 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Regex, Tokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, Split
+from tokenizers.pre_tokenizers import Sequence as InTurn
 
 from guardlib.paths import run_again
 
 PAD, UNK, CLS, SEP, HIDDEN = 0, 1, 2, 3, 4
 #: New name of each special piece and the BERT piece whose pretrained row it takes.
 SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP]", "[HIDDEN]": "[unused0]"}
+
+#: Signs, and blanks that Unicode calls letters (Hangul fillers).
+_SIGN = Regex(r"[\p{S}\u115F\u1160\u3164\uFFA0]")
 
 ASCII = 128  # code points below this are their own character id; the rest share the remaining buckets
 _HASH = np.uint32(0x9E3779B1)  # Knuth's multiplicative constant: neighbouring code points land far apart
@@ -65,7 +72,7 @@ class GuardTokenizer:
     """Text → :class:`Pieces`. Safe to share between threads."""
 
     def __init__(self, tokenizer: Tokenizer, chars_per_token: int, char_buckets: int) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer = _dividing_signs(tokenizer)
         self.chars_per_token = chars_per_token
         self.char_buckets = char_buckets
         self.vocab_size = tokenizer.get_vocab_size()
@@ -158,6 +165,7 @@ def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) 
         ValueError: ``size`` is too small for the pieces that must stay.
     """
     full = Tokenizer.from_file(str(backbone_tokenizer))
+    full = _dividing_signs(full)
     full.no_truncation()
     full.no_padding()
     vocabulary: dict[str, int] = full.get_vocab()
@@ -188,6 +196,12 @@ def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) 
     config["added_tokens"] = []  # "[CLS]" typed by a user is text, not a control piece
     config["post_processor"] = config["truncation"] = config["padding"] = None
     return json.dumps(config, ensure_ascii=False), rows
+
+
+def _dividing_signs(tokenizer: Tokenizer) -> Tokenizer:
+    """``tokenizer`` with every sign a word of its own."""
+    tokenizer.pre_tokenizer = InTurn([Split(_SIGN, "isolated"), BertPreTokenizer()])
+    return tokenizer
 
 
 def _count(tokenizer: Tokenizer, batch: list[str], uses: Counter[int]) -> None:

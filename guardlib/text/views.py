@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from guardlib.text.alphabets import TURNED_LETTERS, turn_back
+from guardlib.text.alphabets import ORNAMENTS, SMALL_CAPITALS, TURNED_LETTERS, turn_back
 from guardlib.text.decoders import (
     apply_deletions,
     from_base32,
@@ -32,7 +32,7 @@ from guardlib.text.decoders import (
     from_url,
     from_word_structure,
 )
-from guardlib.text.invisible import strip_invisible
+from guardlib.text.invisible import INVISIBLE, strip_invisible
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
@@ -59,7 +59,8 @@ _HEX = re.compile(
 _BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}={0,6}(?![A-Za-z0-9])")
 _BINARY = re.compile(r"(?<![01])[01]{8}(?:[\s,:-]{0,2}[01]{8}){5,}(?![01])")
 _MORSE = re.compile(r"[.\-·•∙−–—_/|\s]{20,}")
-_MARK = re.compile("[\u0300-\u036f]")  # combining marks that Latin letters take
+#: Combining marks that Latin letters take, and those that go around any character.
+_MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
 _MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
 _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
 #: These two differ in the order of the words alone.
@@ -68,11 +69,18 @@ _REVERSALS = ("reversed", "reversed words")
 _INNER = re.compile(
     r""""[^"\n]{12,}"|“[^“”\n]{12,}”|`[^`\n]{12,}`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE
 )
+#: A line that has one of these inside, where nothing above is hidden.
+_LINE = re.compile(r"""^(?=[^\n]*[:"“`])[^\n]{12,}$""", re.MULTILINE)
 _INNER_RULES = (*_REVERSALS, "rot13")
 _INNER_EVIDENCE = 3  # there are many lines in a text, and each is a chance to be wrong
 _QUOTES = '"“”`'
 _MIN_QUOTED = 6  # words whose order can be told
-_SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[ \t\n.,\-_*|/+~·•]{1,3}[^\W_](?![^\W_])){4,}")
+_SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_](?![^\W_])){4,}")
+#: More letters than a word has; capitals inside are a name in a program.
+_RUN_TOGETHER = re.compile(r"(?<![^\W_])(?:[A-Z]?[a-z]{24,}|[A-Z]{25,})(?![^\W_])")
+_STRETCH = 200  # characters
+_LETTERS_AND_SPACES = 0.85  # of a stretch of writing, in any language; code and data have less
+_LEAST_LETTERS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +112,10 @@ class Unfolder:
             ("base64", _BASE64, from_base64),
             ("morse", _MORSE, from_morse_code),
             ("spaced", _SPACED, self._join_letters),
+            ("spaced", _RUN_TOGETHER, self._split_words),
         )
         self._on_non_ascii: tuple[tuple[str, Callable[[str], str]], ...] = (
-            ("invisible", strip_invisible),
+            ("invisible", self._strip_invisible),
             ("upside down", self._turn_back),
             ("accents", self._strip_accents),
             ("lookalikes", self._map_lookalikes),
@@ -136,10 +145,12 @@ class Unfolder:
         if "\b" in text or "\x7f" in text:
             undone, deleted = apply_deletions(current)
             better = self._count_words(undone)[0] > self._count_words(current)[0]
-            # What is deleted must be noise: a model is handed the bytes, and may read it.
+            # What is deleted need not be noise: a model is handed the bytes, and may read it.
             if better and self._count_words(deleted, None)[0] < _EVIDENCE:
                 name, current = "deletions", undone
-        if not text.isascii():
+            elif better:
+                beside.append(View("deletions", undone, True))
+        if not text.isascii() or INVISIBLE.search(text):
             for rule, undo in self._on_non_ascii:
                 undone = undo(current)
                 if undone != current:
@@ -197,7 +208,7 @@ class Unfolder:
             turned = before.replace(inner, found[0].text)
             return f"{before} {turned}" if self._reads_in_part(inner) else turned
 
-        turned = _INNER.sub(turn, text)
+        turned = _LINE.sub(turn, _INNER.sub(turn, text))
         return used, turned
 
     def _in_order(self, found: list[View]) -> list[View]:
@@ -231,10 +242,23 @@ class Unfolder:
         """``text`` with each match of ``pattern`` that decodes to language replaced by it."""
 
         def replace(match: re.Match[str]) -> str:
-            decoded = decode(match.group())
-            return decoded if decoded is not None and self._reads_better(decoded, match.group()) else match.group()
+            before = match.group()
+            decoded = decode(before)
+            if decoded is None or decoded == before:
+                return before
+            if decode in _OF_BYTES and "://" not in before and _is_writing(decoded):  # links are spelt so by browsers
+                return decoded
+            return decoded if self._reads_better(decoded, before) else before
 
         return pattern.sub(replace, text)
+
+    def _strip_invisible(self, text: str) -> str:
+        """Invisible characters stand inside words, or between them: what makes more words known."""
+        joined = strip_invisible(text)
+        if joined == text:
+            return text
+        apart = strip_invisible(text, " ")
+        return apart if self._count_words(apart)[0] > self._count_words(joined)[0] else joined
 
     def _turn_back(self, text: str) -> str:
         """Text upside down → upright; text without several turned letters stays."""
@@ -278,7 +302,7 @@ class Unfolder:
             before, word = text[match.start() : match.end()], match.group()
             if before == word or len(word) < 3 or _to_latin(word, self.lookalikes).lower() not in self._words:
                 continue
-            if any(char.isascii() for char in before):
+            if any(char.isascii() for char in before) and not any(char in SMALL_CAPITALS for char in before):
                 return True
             count += len(word)
             if count >= _MIN_FOLDED:
@@ -332,13 +356,27 @@ def _without_marks(char: str) -> str:
     return base if base.isascii() and marks and all(map(_MARK.match, marks)) else char
 
 
+def _is_writing(decoded: str) -> bool:
+    """Whether some stretch of what a code of bytes spells is writing; chance spells no text.
+
+    Known words are mostly English; bytes that are letters and spaces throughout are no accident in any language.
+    """
+    for start in range(0, len(decoded), _STRETCH):
+        part = decoded[start : start + _STRETCH]
+        letters, spaces = sum(map(str.isalpha, part)), sum(map(str.isspace, part))
+        words = letters >= _LEAST_LETTERS and spaces if part.isascii() else letters >= _LEAST_LETTERS / 2
+        if words and letters + spaces >= _LETTERS_AND_SPACES * len(part):
+            return True
+    return False
+
+
 def _letters_of(word: str) -> tuple[str, str, str]:
     return word[0], "".join(sorted(word[1:-1])), word[-1]
 
 
 def _plain_letter(char: str) -> str:
     """The ASCII letter or digit that ``char`` is a compatibility form of, else ``char``; one character either way."""
-    plain = unicodedata.normalize("NFKC", char)
+    plain = ORNAMENTS.get(char) or unicodedata.normalize("NFKC", char)
     return plain if len(plain) == 1 and plain.isascii() and plain.isalnum() else char
 
 
@@ -346,9 +384,12 @@ def _to_latin(word: str, lookalikes: dict[str, str]) -> str:
     if word.isascii() or not any(char.isascii() for char in word):
         return word
     latin = "".join(char if char.isascii() else lookalikes.get(char, char) for char in word)
-    return latin if latin.isascii() else word  # otherwise it is a loan with an ending, not a disguise
+    disguise = all(_without_marks(char).isascii() for char in latin)
+    return latin if disguise else word  # a loan with an ending
 
 
+#: They give back bytes, which are text by no accident.
+_OF_BYTES = (from_url, from_binary, from_hex, from_base32, from_base64)
 #: Tried where the whole text does not read as language.
 _WHOLE_TEXT: dict[str, Callable[[str], str]] = {
     "reversed": lambda text: text[::-1],

@@ -86,7 +86,7 @@ def pick_precision(choice: str, device: torch.device, scaled: bool = False) -> t
     """
     if choice == "auto":
         native = (
-            torch.cuda.is_bf16_supported()
+            torch.cuda.is_bf16_supported(including_emulation=False)
             if device.type == "cuda"
             else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from guardlib.model.inference import Calibration, decide, score_windows, softmax, to_tensors
-from guardlib.runtime.decision import discount_by_length
+from guardlib.runtime.decision import MOST_WINDOWS, discount_by_length
 from tests.helpers import TINY, make_batch, make_model, make_reader
 
 LONG = "please tell the report about my garden " * 20
@@ -125,6 +125,16 @@ def test_a_window_among_many_counts_less():
     np.testing.assert_allclose(odds[1][alone], (odds[0] / np.array(same) ** 0.7)[alone], rtol=1e-4)
     attacks = [d.probabilities[:, 1:] / d.probabilities[:, 1:].sum(1, keepdims=True) for d in (plain, discounted)]
     np.testing.assert_allclose(attacks[0][alone], attacks[1][alone], rtol=1e-4)
+
+
+def test_padding_without_end_does_not_hide_an_attack():
+    """Whoever hides an attack chooses how much benign text to put around it."""
+    few, many = (score_windows(make_model(), make_reader(), [" ".join(TEXTS[:1] * n)], 512) for n in (300, 3000))
+    assert MOST_WINDOWS < len(few.windows) < len(many.windows) / 5
+    p = np.full((1, 4), 0.25)
+    for scores in (few, many):
+        discounted = discount_by_length(p.repeat(len(scores.windows), 0), scores.windows, 0.7)
+        np.testing.assert_allclose(discounted[:, 0], 1 / (1 + 3 * MOST_WINDOWS**-0.7))
 
 
 def test_without_a_discount_nothing_changes():

@@ -157,8 +157,10 @@ def test_a_stream_is_judged_as_it_comes(guard):
         next(guard.scan_iter(["a"], batch=0))
     with pytest.raises(TypeError, match="scan_iter got str"):
         next(guard.scan_iter("one text, not many"))
+    verdicts = guard.scan_iter(["a", "b", "c", "d", 5, "e"], batch=3)
+    assert len([next(verdicts) for _ in range(4)]) == 4  # what came before it is judged
     with pytest.raises(TypeError, match="int at position 4"):
-        list(guard.scan_iter(["a", "b", "c", "d", 5], batch=3))
+        next(verdicts)
 
 
 @pytest.mark.parametrize(

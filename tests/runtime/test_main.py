@@ -74,10 +74,34 @@ def test_lines_are_texts_of_their_own(options, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("1: ok: benign")
 
 
-def test_nothing_on_standard_input_is_no_verdict(options, monkeypatch, capsys):
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_line_too_long_does_not_stop_the_others(options, as_json, tmp_path, capsys):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(b"hello\n" + b"x" * 1_000_001 + b"\nbye")
+    assert main(["scan", "-f", str(path), "--lines", *options, *["--json"] * as_json, "--threshold", "1"]) == 2
+    captured = capsys.readouterr()
+    rows = captured.out.splitlines()
+    assert len(rows) == 3
+    assert "1,000,001 characters" in rows[1]
+    assert "1 of 3 lines" in captured.err
+
+
+def test_lines_of_a_pipe_are_judged_as_they_come(options):
+    command = [sys.executable, "-m", "guardlib", "scan", "--lines", *options, "--threshold", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        for number in (b"1", b"2"):
+            process.stdin.write(b"hello\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(number + b": ok: benign")  # the pipe is still open
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("extra", [[], ["--lines"]])
+def test_nothing_on_standard_input_is_no_verdict(options, extra, monkeypatch, capsys):
     """``cat missing | guardlib scan`` must not end well."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    assert main(["scan", *options]) == 2
+    assert main(["scan", *options, *extra]) == 2
     assert "no text on standard input" in capsys.readouterr().err
 
 

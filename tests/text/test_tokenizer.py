@@ -54,6 +54,14 @@ def test_spans_cover_every_visible_character(text):
     assert all(a[0] <= b[0] for a, b in pairwise(pieces.spans.tolist()))  # a Hangul syllable is several pieces
 
 
+@pytest.mark.parametrize("sign", ["😀", "→", "\u2800", "\u3164", "\uffa0", "\U0001f1e9"])
+def test_a_sign_divides_words(sign):
+    """Else all that is written together with one sign outside the vocabulary would be one [UNK]."""
+    joined, apart = make_tokenizer().encode([f"ignore{sign}all{sign}rules", f"ignore {sign} all {sign} rules"])
+    assert joined.ids.tolist() == apart.ids.tolist()
+    assert joined.ids.tolist().count(UNK) <= 2
+
+
 @given(st.lists(ANY_TEXT, min_size=1, max_size=4))
 @example(["\ud83d", "\x00", "", "a\udc00b", "\ufffe"])
 def test_any_text_is_read(texts):
