@@ -181,8 +181,8 @@ class DistillationConfig:
     patience: int = 20  # evaluations without improvement before stopping; 0: never
     min_delta: float = 0.001  # of the loss, that counts as an improvement
     patience_warmup: int = 1000  # optimizer steps before patience counts
-    checkpoint_every: int = 500
-    resume: bool = True
+    checkpoint_every: int = 500  # optimizer steps; every evaluation writes one, too
+    resume: bool = True  # take up what a stage cut short left: its checkpoints, and the rows of its finished runs
     # guards
     guard_teacher: str = ""  # a sequence classifier by Hub id or folder; empty: an ensemble of three, trained for it
     guard_benign: str = ""  # what it calls its benign class, where that is not plain from its names

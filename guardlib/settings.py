@@ -54,6 +54,8 @@ CHOICES = {
     "data.licences": ("all", "permissive"),
     "data.harmful_request_policy": ("exclude", "benign", "jailbreak"),
     "training.adversarial": ("none", "fgsm", "pgd"),
+    "training.precision": ("auto", "float32", "bfloat16", "float16"),
+    "distillation.precision": ("auto", "float32", "bfloat16"),
     "export.precision": ("float32", "float16", "int8_blocks", "int8_mixed", "int8", "int8_static", "int4"),
 }
 

@@ -68,7 +68,7 @@ class Retention(NamedTuple):
 def retention(
     teacher: LanguageModel, student: LanguageModel, match: Match, pieces: Pieces, batch_size: int = 16
 ) -> Retention:
-    """Teacher against student on a text that neither was trained on; dtypes may differ."""
+    """Teacher against student on a text that neither was trained on nor chosen by; dtypes may differ."""
     student.model.eval()
     device = next(student.model.parameters()).device
     frozen = Teacher(teacher, match, device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,13 @@ import pandas as pd
 from guardlib.config import ConfigError, DistillationConfig, Profile
 from guardlib.distillation import small
 from guardlib.distillation.evaluation import compression, perplexity, retention
+from guardlib.distillation.finished import keep, model_digest, recall, text_digest
 from guardlib.distillation.objective import ALONE, RECIPES
 from guardlib.distillation.pair import LanguageModel, Match, match, teacher_dtype
 from guardlib.distillation.student_router import collapse_report
 from guardlib.distillation.text import Pieces, open_text
-from guardlib.distillation.trainer import distil
+from guardlib.distillation.trainer import distil, run_identity
+from guardlib.fingerprint import code_digests, digest_of
 
 _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
 _COMPARED = "routed"  # the recipe that all others are controls of
@@ -41,9 +42,12 @@ def prepare(
 ) -> Setting:
     """Train the teacher on ``train``'s open text (its log goes to ``folder/teacher``) and cut all texts for the pair.
 
+    Its last checkpoint stays until the stage is done: where that is cut short, the same teacher comes back from it.
+
     Raises:
         ConfigError: recipes that do not exist, or without the one that the others are compared with.
         PairError: no open text, or a pair that cannot be matched.
+        CheckpointError: the teacher's checkpoint is of other settings, text or code.
     """
     config = profile.distillation
     _check_recipes(config.recipes)
@@ -56,7 +60,6 @@ def prepare(
     own = [Pieces.cut(part, config.max_length, tokenizers[0]) for part in (texts, held_out[0])]
     steps = dataclasses.replace(config, max_steps=config.teacher_steps, epochs=_MANY, patience=0)
     distil(teacher, *own, steps, folder / "teacher", ALONE, seed=profile.seed, progress_bar=bar)
-    shutil.rmtree(folder / "teacher" / "checkpoints")
     teacher.model.to(teacher_dtype(config.precision)).config.output_router_logits = False
     pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, *held_out)]
     pair[1:] = [part.first(config.evaluation_sequences) for part in pair[1:]]
@@ -82,22 +85,38 @@ def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageMo
 def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) -> pd.DataFrame:
     """A student of every recipe and seed; a row each, on the test text: perplexity, bits per character, what is kept.
 
-    Logs go to ``folder/<recipe>_<seed>``.
+    Logs go to ``folder/<recipe>_<seed>``. A student that was finished with these settings, texts and teacher before the
+    stage was cut short is not trained again (unless ``distillation.resume`` is off).
+
+    Raises:
+        CheckpointError: an unfinished student's checkpoint is of other settings, texts, teacher or code.
     """
     config = profile.distillation
-    rows = []
-    for seed in range(profile.seed, profile.seed + config.seeds):
-        for name in config.recipes:
-            student = make_student(config, setting.student_tokenizer, seed)
-            distil(
-                student, setting.train, setting.validation, config, folder / f"{name}_{seed}", RECIPES[name],
-                setting.teacher, setting.match, seed, bar,
-            )  # fmt: skip
-            shutil.rmtree(folder / f"{name}_{seed}" / "checkpoints")  # what was kept is in the student
-            kept = retention(setting.teacher, student, setting.match, setting.test)
-            found = perplexity(student, setting.test)
-            rows.append({"recipe": name, "seed": seed, **found._asdict(), **kept._asdict()})
+    rows = [
+        _teach(setting, config, name, seed, folder / f"{name}_{seed}", bar)
+        for seed in range(profile.seed, profile.seed + config.seeds)
+        for name in config.recipes
+    ]
     return pd.DataFrame(rows)
+
+
+def _teach(setting: Setting, config: DistillationConfig, name: str, seed: int, folder: Path, bar: bool) -> dict:
+    """One student's row."""
+    student = make_student(config, setting.student_tokenizer, seed)
+    text, teacher, recipe = (setting.train, setting.validation), setting.teacher, RECIPES[name]
+    identity = run_identity(student, *text, config, recipe, teacher, seed) | {
+        "measured against": model_digest(teacher.model),
+        "measured on": text_digest(setting.test),
+        "code": digest_of(code_digests({"guardlib.distillation.experiment"}))[:16],
+    }
+    if rows := recall(folder, identity, config.resume):
+        return rows[0]
+    distil(student, *text, config, folder, recipe, teacher, setting.match, seed, bar)
+    found = perplexity(student, setting.test)
+    kept = retention(teacher, student, setting.match, setting.test)
+    row = {"recipe": name, "seed": seed, **found._asdict(), **kept._asdict()}
+    keep(folder, identity, [row])
+    return row
 
 
 def teacher_row(setting: Setting) -> dict:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from guardlib.distillation.errors import PairError
+from guardlib.distillation.finished import model_digest
 from guardlib.distillation.pair import check_reachable
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.dual_branch import DualBranchModel
@@ -33,6 +34,7 @@ class GuardTeacher(Protocol):
     """What :class:`guardlib.distillation.guards.Guidance` needs of a teacher."""
 
     features: int
+    identity: str  # whose judgement it is: changes with weights and classes
 
     def judge(self, batch: TrainingBatch, texts: Sequence[str]) -> Judgement:
         """Judge a batch; ``texts`` are the whole texts of its rows."""
@@ -62,6 +64,7 @@ class Ensemble:
         self.guards = [guard.eval().requires_grad_(False) for guard in guards]
         self._pooled = [Pooled(guard) for guard in self.guards]
         self.features = sum(2 * guard.config.d_model for guard in self.guards)
+        self.identity = f"ensemble {model_digest(*self.guards)}"
 
     @torch.no_grad()
     def judge(self, batch: TrainingBatch, texts: Sequence[str]) -> Judgement:
@@ -92,6 +95,7 @@ class HubClassifier:
         self.model.eval().requires_grad_(False)
         self.columns = class_columns(self.model.config.id2label, benign, name)
         self.features = self.model.config.hidden_size
+        self.identity = f"{name} {model_digest(self.model)} {self.columns}"
         self.max_length = min(max_length, self.tokenizer.model_max_length)
 
     @torch.no_grad()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +22,29 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from guardlib.config import DistillationConfig, ModelConfig, Profile
+from guardlib.data.records import frame_digest
 from guardlib.distillation.curriculum import curriculum
+from guardlib.distillation.errors import DistillationError
+from guardlib.distillation.finished import keep, recall
 from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, HubClassifier, Judgement, Pooled
 from guardlib.distillation.losses import contrastive_loss, feature_loss, kd_loss
 from guardlib.evaluation.benchmarks import pooled_rows
 from guardlib.evaluation.metrics import mean_interval, prepared
+from guardlib.evaluation.routing import RouterCollapse
 from guardlib.evaluation.scores import score_rows
+from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.dual_branch import DualBranchModel, DualOutput
 from guardlib.model.inference import Calibration, decide, score_windows
 from guardlib.training.examples import TrainingBatch
-from guardlib.training.operating_points import calibrate, discard_checkpoints
-from guardlib.training.trainer import train
+from guardlib.training.operating_points import calibrate
+from guardlib.training.trainer import run_identity, train
 
 TEACHERS = 3
 _TEACHER_SEEDS = 100  # after the students' own
 _TEACHER_TOKENS = 2.0  # times the students'
 _ROWS_PER_BENCHMARK = 40  # and label
+_TEACHING = ("temperature", "top_k", "feature_weight", "contrastive_weight", "guard_weight")  # what Guidance reads
 
 
 class Guidance:
@@ -85,14 +93,8 @@ def student_shape(model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, stem_layers=max(model.stem_layers // 3, 1), deep_layers=1, num_experts=2)
 
 
-def train_guard(
-    profile: Profile, model: ModelConfig, tokens: int, frames: tuple[pd.DataFrame, pd.DataFrame], folder: Path,
-    seed: int, teacher: GuardTeacher | None = None, bar: bool = True,
-) -> Guardrail:  # fmt: skip
-    """A guard of the shape ``model``, trained on ``tokens`` tokens of the first of ``frames``; by a teacher, if any.
-
-    The second frame validates; it alone settles the operating points. Writes its logs into ``folder``.
-    """
+def guard_profile(profile: Profile, model: ModelConfig, tokens: int, seed: int, resume: bool = False) -> Profile:
+    """``profile`` for one guard of the shape ``model`` that reads ``tokens`` tokens and never stops early."""
     training = dataclasses.replace(
         profile.training,
         max_train_tokens=tokens,
@@ -100,20 +102,32 @@ def train_guard(
         epochs=100,
         patience=0,
         validations=3,
-        resume=False,
+        resume=resume,
     )
-    own = dataclasses.replace(profile, seed=seed, model=model, training=training)
+    return dataclasses.replace(profile, seed=seed, model=model, training=training)
+
+
+def train_guard(
+    own: Profile, frames: tuple[pd.DataFrame, pd.DataFrame], folder: Path, teacher: GuardTeacher | None = None,
+    bar: bool = True,
+) -> Guardrail:  # fmt: skip
+    """A guard as :func:`guard_profile` has it, trained on the first of ``frames``; by a teacher, if any.
+
+    The second frame validates; it alone settles the operating points. Writes logs and checkpoints into ``folder``.
+
+    Raises:
+        RouterCollapse: its router sends (nearly) all texts one way.
+    """
     guardrail = build_guardrail(own, frames[0]["text"], folder)
     arguments = (guardrail.model, guardrail.reader, *frames, own, folder, bar)
     if teacher is None:
         train(*arguments)
     else:
-        with Guidance(guardrail.model, teacher, frames[0]["text"], profile.distillation) as guidance:
+        with Guidance(guardrail.model, teacher, frames[0]["text"], own.distillation) as guidance:
             train(*arguments, guidance=guidance)
     scores = score_windows(
         guardrail.model, guardrail.reader, frames[1]["text"].tolist(), own.evaluation.tokens_per_batch
     )
-    discard_checkpoints(folder)
     calibration = calibrate(scores, frames[1]["label"].to_numpy(np.int64), own)
     return dataclasses.replace(guardrail, calibration=calibration)
 
@@ -125,7 +139,8 @@ def measure(
     """The effect of a teacher: the same small guard with and without it, a row per seed, way and benchmark.
 
     The teacher is ``distillation.guard_teacher``, or an ensemble of three guards of the profile's own size. Benchmarks
-    only measure.
+    only measure. A seed of which either guard's router collapses is a warning, and missing from both ways. Guards that
+    were finished before the stage was cut short are not trained again (unless ``distillation.resume`` is off).
 
     Returns:
         columns system ("alone" or "taught"), seed, benchmark ("all": pooled), auroc, tpr and fpr at the threshold that
@@ -133,6 +148,8 @@ def measure(
 
     Raises:
         PairError: the teacher cannot be loaded, or its classes cannot be told apart.
+        DistillationError: no teacher, or no seed, is left.
+        CheckpointError: a teacher's checkpoint is of other settings, rows or code.
     """
     config = profile.distillation
     count = min(config.guard_rows, len(train_frame))
@@ -144,28 +161,75 @@ def measure(
     )
     shuffled = benchmarks.sample(frac=1, random_state=profile.seed)
     sample = shuffled.groupby(["benchmark", "label"]).head(_ROWS_PER_BENCHMARK).reset_index(drop=True)
-    rows = []
+    rows: list[dict] = []
     for seed in range(profile.seed, profile.seed + config.seeds):
-        for system, teacher in (("alone", None), ("taught", chosen)):
-            guard = train_guard(
-                profile, student_shape(profile.model), config.guard_tokens, frames, folder / f"{system}_{seed}", seed,
-                teacher, bar,
-            )  # fmt: skip
-            rows += [{"system": system, "seed": seed, **row} for row in rate(guard, sample, profile)]
+        own = guard_profile(profile, student_shape(profile.model), config.guard_tokens, seed)
+        try:
+            pair = [
+                _figures(own, frames, sample, folder, system, teacher, bar)
+                for system, teacher in (("alone", None), ("taught", chosen))
+            ]
+        except RouterCollapse as error:
+            warnings.warn(f"seed {seed} has no figures, alone or taught: {error}", stacklevel=2)
+            continue
+        rows += itertools.chain(*pair)
+    if not rows:
+        raise DistillationError(f"{config.seeds} of {config.seeds} seeds have no figures; {_longer(config)}")
     return pd.DataFrame(rows)
 
 
+def _figures(
+    own: Profile, frames: tuple[pd.DataFrame, pd.DataFrame], sample: pd.DataFrame, folder: Path, system: str,
+    teacher: GuardTeacher | None, bar: bool,
+) -> list[dict]:  # fmt: skip
+    """One student's rows."""
+    place, identity = folder / f"{system}_{own.seed}", _identity(own, frames, sample, teacher)
+    if rows := recall(place, identity, own.distillation.resume):
+        return rows
+    guard = train_guard(own, frames, place, teacher, bar)
+    rows = [{"system": system, "seed": own.seed, **row} for row in rate(guard, sample, own)]
+    keep(place, identity, rows)
+    return rows
+
+
+def _identity(
+    own: Profile, frames: tuple[pd.DataFrame, pd.DataFrame], sample: pd.DataFrame, teacher: GuardTeacher | None
+) -> dict[str, str]:
+    """What must be the same for rows on disk to be these: settings, seed, teacher, the rows that are read, the code."""
+    settings = own.to_dict()
+    teaching = {name: settings["distillation"][name] for name in _TEACHING} if teacher else {}
+    return run_identity(own, frames[0]) | {
+        "validation": frame_digest(frames[1]),
+        "benchmarks": frame_digest(sample.rename(columns={"benchmark": "source"})),
+        "evaluation": json.dumps(settings["evaluation"], sort_keys=True),
+        "teacher": teacher.identity if teacher else "none",
+        "teaching": json.dumps(teaching, sort_keys=True),
+        "code": digest_of(code_digests({"guardlib.distillation.guards"}))[:16],
+    }
+
+
 def _ensemble(profile: Profile, frames: tuple[pd.DataFrame, pd.DataFrame], folder: Path, bar: bool) -> Ensemble:
-    """Three guards of the profile's own size, each trained on twice the student's tokens from a seed of its own."""
-    tokens = round(_TEACHER_TOKENS * profile.distillation.guard_tokens)
-    return Ensemble(
-        [
-            train_guard(
-                profile, profile.model, tokens, frames, folder / f"teacher_{n}", _TEACHER_SEEDS + n, bar=bar
-            ).model
-            for n in range(TEACHERS)
-        ]
-    )
+    """Three guards of the profile's own size, each trained on twice the student's tokens from a seed of its own.
+
+    One whose router collapses is a warning; the others teach. Their checkpoints stay until the stage is done: where
+    that is cut short, the same teachers come back from them.
+    """
+    config = profile.distillation
+    tokens, resume = round(_TEACHER_TOKENS * config.guard_tokens), config.resume and profile.training.resume
+    guards = []
+    for n in range(TEACHERS):
+        own = guard_profile(profile, profile.model, tokens, _TEACHER_SEEDS + n, resume)
+        try:
+            guards.append(train_guard(own, frames, folder / f"teacher_{n}", bar=bar).model)
+        except RouterCollapse as error:
+            warnings.warn(f"teacher {n} is left out: {error}", stacklevel=3)
+    if not guards:
+        raise DistillationError(f"{TEACHERS} of {TEACHERS} teachers are left out; {_longer(config)}")
+    return Ensemble(guards)
+
+
+def _longer(config: DistillationConfig) -> str:
+    return f"expected one at least: train them for longer, -p distillation.guard_tokens={2 * config.guard_tokens}"
 
 
 def rate(guardrail: Guardrail, benchmarks: pd.DataFrame, profile: Profile) -> list[dict]:

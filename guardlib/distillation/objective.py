@@ -43,11 +43,16 @@ RECIPES = {recipe.name: recipe for recipe in (ALONE, PLAIN_KD, UNROUTED, ROUTED)
 
 
 class Knowledge(NamedTuple):
-    """What the frozen teacher says of a batch: ``logits`` [N, V], ``layers`` per student layer [N, D],
-    ``attention`` [B, S, S], ``pooled`` [B, D] and, where it is asked for, its experts."""
+    """What the frozen teacher says of a batch: ``logits`` [N, V], ``layers`` per student layer [N, D], ``feature``
+    [N, D], ``attention`` [B, S, S], ``pooled`` [B, D] and, where it is asked for, its experts.
+
+    ``feature`` is the state that the layer of ``experts`` leaves, mixed as the teacher mixes it: what the router's own
+    mixture replaces, and nothing else. (The last of ``layers`` has the model's last norm on it, a mixture has not.)
+    """
 
     logits: Tensor
     layers: tuple[Tensor, ...]
+    feature: Tensor | None
     attention: Tensor | None
     pooled: Tensor | None
     experts: ExpertReading | None
@@ -70,25 +75,31 @@ class Teacher:
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, enabled=False):
             if not features:
-                logits = self._forward(batch).logits
-                return Knowledge(self.projector(take(logits, batch.teacher_at, batch.aligned)), (), None, None, None)
-            if not experts or self.expert_layer is None:
-                return self._knowledge(self._forward(batch, output_hidden_states=True, output_attentions=True), batch)
+                logits = take(self._forward(batch).logits, batch.teacher_at, batch.aligned)
+                return Knowledge(self.projector(logits), (), None, None, None, None)
+            if self.expert_layer is None:
+                return self._knowledge(batch)
             with ExpertProbe(self.model, self.expert_layer) as probe:
-                knowledge = self._knowledge(
-                    self._forward(batch, output_hidden_states=True, output_attentions=True), batch
-                )
-                return knowledge._replace(experts=probe.read(lambda x: take(x, batch.teacher_at, batch.aligned)))
+                knowledge = self._knowledge(batch)
+                knowledge = knowledge._replace(feature=take(probe.after, batch.teacher_at, batch.aligned))
+                if experts:
+                    reading = probe.read(lambda x: take(x, batch.teacher_at, batch.aligned))
+                    knowledge = knowledge._replace(experts=reading)
+                return knowledge
 
     def _forward(self, batch: Batch, **wanted):
         return self.model(input_ids=batch.teacher_ids, attention_mask=batch.teacher_mask, use_cache=False, **wanted)
 
-    def _knowledge(self, output, batch: Batch) -> Knowledge:
+    def _knowledge(self, batch: Batch) -> Knowledge:
+        """All but the experts; of a dense teacher the feature is the last of the layers."""
+        output = self._forward(batch, output_hidden_states=True, output_attentions=True)
         at, real = batch.teacher_at, batch.aligned
         hidden = output.hidden_states
+        layers = tuple(take(hidden[layer + 1], at, real) for layer in self.layers)
         return Knowledge(
             logits=self.projector(take(output.logits, at, real)),
-            layers=tuple(take(hidden[layer + 1], at, real) for layer in self.layers),
+            layers=layers,
+            feature=layers[-1],
             attention=pool_attention(output.attentions[self.layers[-1]], at, batch.teacher_segment),
             pooled=mean_of_real(hidden[-1], batch.teacher_mask),
             experts=None,
@@ -144,10 +155,10 @@ class Learner(nn.Module):
         if shares.feature:
             states = take(hidden[-1], at, real)
             projected = self.feature(states)
-            target = knowledge.layers[-1]
+            target = knowledge.feature
             if router is not None and knowledge.experts is not None:
                 reading = knowledge.experts
-                routing = router(projected, states, reading.gate, reading.outputs, progress)
+                routing = router(projected, states, reading.gate, reading.states, progress)
                 target = reading.state(routing.weight)
             found["feature"] = losses.feature_loss(projected, target)
         if shares.attention:

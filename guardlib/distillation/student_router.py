@@ -1,9 +1,9 @@
 """The student-aware router: which of the teacher's experts the student can learn from now.
 
 It has no weights of its own. From the student's hidden states it reads how much the student can hold (*capacity*), from
-the distance to each expert's own output what is still to be learnt (*gap*), and it ranks the experts by the teacher's
-gate, tilted towards near experts for a student of little capacity and towards far ones for a student of much. It starts
-with one expert per token and ends with four, over a temperature that falls.
+the distance to the state that each expert alone would leave what is still to be learnt (*gap*). It ranks the experts by
+the teacher's gate, tilted towards near experts for a student of little capacity and towards far ones for a student of
+much, and starts with one expert per token and ends with four, over a temperature that falls.
 
 Legend: N positions, E experts, D width.
 """
@@ -38,17 +38,21 @@ class Routing(NamedTuple):
 
 
 def effective_rank(states_ND: Tensor) -> float:
-    """Share in 0..1 of its width that a student's states fill: exp of the entropy of their spectrum, over D.
+    """Share in 0..1 of the directions open to a student's states that they fill: exp of the entropy of their spectrum,
+    over the smaller of D and N − 1.
 
-    Roy & Vetterli 2007, "The effective rank", section 2, on the eigenvalues of the covariance. States that all lie on
-    one line give 1 / D, states spread evenly over all directions give 1.
+    Roy & Vetterli 2007, "The effective rank", section 2, on the eigenvalues of the covariance. N states lie in at most
+    N − 1 directions around their mean, so that a small batch is not taken for a small capacity. States that all lie on
+    one line give 1 / D (of enough positions), states spread evenly over all directions give 1; a single one gives 0.
     """
     x = states_ND.detach()[:_SAMPLE].float()
+    if len(x) < 2:
+        return 0.0
     x = x - x.mean(0)
     spectrum = torch.linalg.eigvalsh(x.T @ x).clamp(min=0)
     share = spectrum / spectrum.sum().clamp(min=_TINY)
     entropy = -(share * (share + _TINY).log()).sum()
-    return min(float(entropy.exp()) / x.shape[-1], 1.0)
+    return min(float(entropy.exp()) / min(x.shape[-1], len(x) - 1), 1.0)
 
 
 class Capacity:
@@ -77,7 +81,10 @@ class Capacity:
 
 
 def knowledge_gap(student_ND: Tensor, experts_END: Tensor) -> Tensor:
-    """``(1 − cos) / 2`` between the student's state (at the teacher's width) and each expert's own output, [N, E]."""
+    """``(1 − cos) / 2`` between the student's state (at the teacher's width) and each expert's own state, [N, E].
+
+    ``experts_END`` are whole states of the layer (:attr:`.ExpertReading.states`), as the student's is taught to be.
+    """
     cosine_EN = F.cosine_similarity(student_ND.detach().float()[None], experts_END.float(), dim=-1)
     return ((1 - cosine_EN.T) / 2).clamp(0, 1)
 

@@ -2,14 +2,14 @@
 
 One optimizer step is ``accumulate`` batches (on each process), and the learning rate is a function of the optimizer
 step: it falls once per step whatever the accumulation. ``torchrun -m guardlib.distillation …`` runs it on many
-devices. Everything needed to go on is in ``checkpoints/last.safetensors``.
+devices. Everything needed to go on is in ``checkpoints/last.safetensors``, written at every evaluation and in between;
+that of a finished run gives its weights back without a step.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +22,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from guardlib.config import DistillationConfig
+from guardlib.config import RESUMING, DistillationConfig
 from guardlib.distillation.balance import LossBalancer
 from guardlib.distillation.curriculum import curriculum
 from guardlib.distillation.errors import DistillationError, PairError
 from guardlib.distillation.evaluation import perplexity
+from guardlib.distillation.finished import model_digest, text_digest
 from guardlib.distillation.objective import (
     Learner,
     Recipe,
@@ -39,6 +40,7 @@ from guardlib.distillation.pair import LanguageModel, Match
 from guardlib.distillation.stopping import EarlyStopping
 from guardlib.distillation.student_router import StudentRouter, use_of_experts
 from guardlib.distillation.text import Batch, Pieces
+from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.dual_branch import load_weights
 from guardlib.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.logs import RunLog
@@ -46,6 +48,12 @@ from guardlib.training.trainer import pick_precision, schedule
 
 LOG_EVERY, LOG_FIRST = 100, 5  # optimizer steps between lines, and first ones with a line each
 ROW_EVERY = 10  # optimizer steps between rows of steps.csv
+#: Settings of what is done with runs, each of which is alike whatever they are.
+_OUTSIDE = ("recipes", "seeds", "teacher_steps", "guard_teacher", "guard_benign", "guard_tokens", "guard_rows",
+            "guard_weight")  # fmt: skip
+#: Settings that a run without a teacher does not read.
+_TEACHING = ("alpha", "temperature", "top_k", "feature_weight", "attention_weight", "layerwise_weight",
+             "contrastive_weight", "balance", "layer_map")  # fmt: skip
 
 
 @dataclass
@@ -75,7 +83,8 @@ def distil(
 ) -> pd.DataFrame:
     """Train ``student`` in place, leave it with its best validated weights; a row per evaluation.
 
-    Writes ``history.csv``, ``steps.csv``, TensorBoard events and ``checkpoints/`` into ``folder``.
+    A run that was cut short goes on from its last checkpoint, given the student it began with. Writes ``history.csv``,
+    ``steps.csv``, TensorBoard events and ``checkpoints/`` into ``folder``.
 
     Args:
         teacher, match: both, checked by :func:`guardlib.distillation.pair.match`; neither where the recipe has no
@@ -84,7 +93,7 @@ def distil(
     Raises:
         PairError: nothing to train or validate on, or a recipe that needs a teacher without one.
         DistillationError: a loss or gradient that is not finite; it is named, with the step.
-        CheckpointError: the checkpoint found in ``folder`` is of another pair or other settings, or damaged.
+        CheckpointError: the checkpoint found in ``folder`` is of another pair, text, code or setting, or damaged.
     """
     return _Run(student, train, validation, config, folder, recipe, teacher, match, seed, progress_bar).run()
 
@@ -117,7 +126,7 @@ class _Run:
         self.total = total_steps(len(train), config, self.accelerator.num_processes)
         self.last, self.best = (folder / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
         self.state = Progress()
-        self.identity = run_identity(student, train, config, recipe, teacher, seed)
+        self.identity = run_identity(student, train, self.validation, config, recipe, teacher, seed)
         if config.resume and self.last.is_file():
             try:
                 saved = load_checkpoint(self.last, self.learner, self.optimizer, self.identity)
@@ -142,9 +151,10 @@ class _Run:
         with self.bar:
             while self.state.step < self.total and not self.stopping.stop:
                 self._step()
-                if self.state.step % self.config.evaluate_every == 0 or self.state.step == self.total:
-                    self._evaluate()
-                if self.state.step % self.config.checkpoint_every == 0:
+                evaluates = self.state.step % self.config.evaluate_every == 0 or self.state.step == self.total
+                if evaluates:
+                    self._evaluate()  # may write the best weights, which a checkpoint must know of
+                if evaluates or self.state.step % self.config.checkpoint_every == 0:
                     self._checkpoint()
         self.accelerator.wait_for_everyone()  # for the files of the first
         if self.best.is_file():
@@ -209,7 +219,8 @@ class _Run:
     def _stop(self, what: str, value: float) -> None:
         raise DistillationError(
             f"{what} is {value} at step {self.state.step} of {self.total}; last good checkpoint: "
-            f"{self.last if self.last.is_file() else 'none yet'}. Lower distillation.learning_rate and run again"
+            f"{self.last if self.last.is_file() else 'none yet'}. Start over with a lower rate: "
+            "-p distillation.learning_rate=… -p distillation.resume=false"
         )
 
     def _log(self, raw: dict[str, Tensor], weights: dict[str, float], rate: float, line: bool) -> None:
@@ -278,25 +289,23 @@ def make_optimizer(learner: nn.Module, config: DistillationConfig) -> torch.opti
     )
 
 
-def run_identity(student, train: Pieces, config, recipe: Recipe, teacher, seed: int) -> dict[str, str]:
-    """What a checkpoint must agree on to be resumed: the pair, the recipe, the settings, the text."""
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("resume", "checkpoint_every")}
-    text = hashlib.sha256(b"".join(piece.student.tobytes() for piece in train.pieces)).hexdigest()[:16]
+def run_identity(
+    student: LanguageModel, train: Pieces, validation: Pieces, config: DistillationConfig, recipe: Recipe,
+    teacher: LanguageModel | None, seed: int,
+) -> dict[str, str]:  # fmt: skip
+    """What a checkpoint must agree on to be resumed: the pair as it began, recipe, settings, seed, texts and code.
+
+    ``student`` has the weights that the run starts from.
+    """
+    unread = {*RESUMING, *_OUTSIDE, *(() if recipe.taught else _TEACHING)}
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in unread}
     return {
-        "student": f"{student.name} {model_digest(student)}",
-        "teacher": f"{teacher.name} {model_digest(teacher, weights=True)}" if teacher and recipe.taught else "none",
+        "student": f"{student.name} {model_digest(student.model)}",
+        "teacher": f"{teacher.name} {model_digest(teacher.model)}" if teacher and recipe.taught else "none",
         "recipe": recipe.name,
         "settings": json.dumps(settings, sort_keys=True),
         "seed": str(seed),
-        "text": text,
+        "text": text_digest(train),
+        "validation text": text_digest(validation),
+        "code": digest_of(code_digests({"guardlib.distillation.trainer"}))[:16],
     }
-
-
-def model_digest(language_model: LanguageModel, weights: bool = False) -> str:
-    """Short hash of a model's shapes, and of its first embeddings with ``weights``.
-
-    A student's weights change as it learns, its shape does not; a teacher's do not change, and are who it is.
-    """
-    shapes = [(name, tuple(p.shape)) for name, p in language_model.model.named_parameters()]
-    first = language_model.model.get_input_embeddings().weight[:64].detach().float().cpu().numpy().tobytes()
-    return hashlib.sha256(repr(shapes).encode() + (first if weights else b"")).hexdigest()[:8]

@@ -16,7 +16,8 @@ from guardlib.distillation.errors import PairError
 
 MIN_COVERAGE = 0.2  # of the text's teacher tokens that the student has as one token too
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
+# The last that a token has counts: GPT-2's one token is start, end and unknown, and what a text needs is its end.
+_ROLES = ("unk_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ def align_vocabularies(teacher, student, teacher_size: int, student_size: int) -
     """Match tokens by the bytes they stand for; special tokens by their role.
 
     A teacher token that the student lacks takes the longest student token it begins with: that is what the student has
-    to say next to go the same way. The sizes are those of the models' output, which may be padded beyond the tokenizer.
+    to say next to go the same way. The sizes are those of the models' output: rows beyond the tokenizer (padding) are
+    matched by nothing, and tokens beyond the rows (added, but never given a row) match nothing.
     """
     student_ids: dict[bytes, int] = {}
     for index, text in sorted(token_bytes(student).items(), reverse=True):
-        student_ids[text] = index  # of several with the same bytes, the first
+        if index < student_size:
+            student_ids[text] = index  # of several with the same bytes, the first
     longest = max(map(len, student_ids), default=0)
     place, exact = np.full(teacher_size, -1, np.int64), np.zeros(teacher_size, bool)
     for index, text in token_bytes(teacher).items():
@@ -59,7 +62,7 @@ def align_vocabularies(teacher, student, teacher_size: int, student_size: int) -
             place[index], exact[index] = student_ids.get(found, -1), found == text
     for role in _ROLES:
         ours, theirs = getattr(teacher, role, None), getattr(student, role, None)
-        if ours is not None and theirs is not None and ours < teacher_size:
+        if ours is not None and theirs is not None and ours < teacher_size and theirs < student_size:
             place[ours], exact[ours] = theirs, True
     return VocabularyMap(place, exact, student_size)
 

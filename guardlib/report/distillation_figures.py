@@ -126,7 +126,7 @@ def expert_use(steps: pd.DataFrame) -> Figure:
 
 @figure("step", "capacity", "gap", artifact=_ARTIFACT)
 def student_capacity(steps: pd.DataFrame) -> Figure:
-    """How much of its width the student's states fill (effective rank), and its distance to the teacher's experts.
+    """How many of the directions open to them the student's states fill, and its distance to the teacher's experts.
 
     Args:
         steps: logged steps with routing: step, capacity, gap (both 0..1).
@@ -134,7 +134,7 @@ def student_capacity(steps: pd.DataFrame) -> Figure:
     check_fractions("student_capacity", steps, ("capacity", "gap"))
     fig, ((left, right),) = new_figure(2.0, 1, 2)
     for ax, column, colour, label in (
-        (left, "capacity", BLUE, "capacity (% of width)"),
+        (left, "capacity", BLUE, "capacity (% of directions)"),
         (right, "gap", VERMILLION, "knowledge gap (%)"),
     ):
         ax.plot(steps["step"], steps[column], color=colour, marker="o", ms=2.5)

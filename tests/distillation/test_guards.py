@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +12,11 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from guardlib.config import DistillationConfig
-from guardlib.distillation.errors import PairError
+from guardlib.distillation import guards
+from guardlib.distillation.errors import DistillationError, PairError
 from guardlib.distillation.guard_teachers import Ensemble, HubClassifier, class_columns
-from guardlib.distillation.guards import Guidance, effect, fold, rate, student_shape
+from guardlib.distillation.guards import Guidance, effect, fold, measure, rate, student_shape
+from guardlib.evaluation.routing import RouterCollapse
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.backbone import find_backbone
 from guardlib.model.build import Guardrail
@@ -142,3 +146,64 @@ def test_a_sequence_classifier_of_a_folder_can_teach(tmp_path):
     assert loss.isfinite()
     with pytest.raises(PairError, match=r"cannot be loaded|is no folder"):
         HubClassifier(str(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """The rows of guards of seconds; keywords are settings."""
+    frames = make_frame(60), make_frame(40, seed=1)
+
+    def call(**settings):
+        config = dataclasses.replace(CONFIG, guard_tokens=300, guard_rows=60, seeds=2, **settings)
+        profile = dataclasses.replace(make_profile(dataclasses.replace(TINY, vocab_size=3000)), distillation=config)
+        return measure(*frames, benchmark_rows(16), profile, tmp_path, False)
+
+    return call
+
+
+def test_finished_guards_are_not_trained_again_and_teachers_come_back(measured, monkeypatch):
+    monkeypatch.setattr(guards, "TEACHERS", 1)
+    monkeypatch.setattr("guardlib.training.trainer.check_collapse", lambda *_, **__: None)  # too short to route
+    first = measured()
+    found = list(dict.fromkeys(zip(first["system"], first["seed"], strict=True)))
+    assert found == [("alone", 0), ("taught", 0), ("alone", 1), ("taught", 1)]
+    monkeypatch.setattr("guardlib.training.trainer._Run._step", lambda self: pytest.fail("it was trained again"))
+    pd.testing.assert_frame_equal(measured(), first)
+
+
+def untrained(monkeypatch, *collapsing: str):
+    """Guards stay as they are built; those in the folders ``collapsing`` end as a collapsed router does."""
+
+    def call(*arguments, **_):
+        if arguments[5].name in collapsing:
+            raise RouterCollapse("the router sends 100 % of texts deep")
+
+    monkeypatch.setattr(guards, "train", call)
+
+
+def test_a_collapsed_router_costs_its_seed_or_its_place_among_the_teachers(measured, monkeypatch):
+    """The others go on, and what is left is paired."""
+    untrained(monkeypatch, "teacher_0", "taught_1")
+    taught_by = []
+    monkeypatch.setattr(guards, "Ensemble", lambda models: taught_by.extend(models) or Ensemble(models))
+    with pytest.warns(UserWarning, match="100 % of texts deep") as caught:
+        rows = measured()
+    said = [str(warning.message).partition(":")[0] for warning in caught if "texts deep" in str(warning.message)]
+    assert said == ["teacher 0 is left out", "seed 1 has no figures, alone or taught"]
+    assert len(taught_by) == guards.TEACHERS - 1
+    assert set(zip(rows["system"], rows["seed"], strict=True)) == {("alone", 0), ("taught", 0)}
+    assert effect(rows).set_index(["benchmark", "metric"]).loc[("all", "auroc"), "seeds"] == 1
+
+
+@pytest.mark.parametrize(
+    ("collapsing", "words"),
+    [
+        (("teacher_0", "teacher_1", "teacher_2"), "3 of 3 teachers are left out; expected one at least"),
+        (("alone_0", "taught_1"), r"2 of 2 seeds have no figures; .* -p distillation\.guard_tokens=600"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:teacher", "ignore:seed")
+def test_nothing_left_to_compare_is_an_error(measured, monkeypatch, collapsing, words):
+    untrained(monkeypatch, *collapsing)
+    with pytest.raises(DistillationError, match=words):
+        measured()

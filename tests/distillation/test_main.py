@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from guardlib.data.loading import why_no_hub
-from guardlib.distillation.__main__ import main
+from guardlib.distillation import __main__ as command_line
+from guardlib.distillation.__main__ import main, read_texts, split_files, stage_texts
+from guardlib.distillation.errors import PairError
 from guardlib.distillation.pair import save_language_model
 
 
@@ -46,6 +49,10 @@ def test_distils_any_pair(command, tmp_path, capsys):
         (["--batch-size", "0"], "--batch-size is 0; expected at least 1"),
         (["--max-steps", "0"], "--max-steps is 0; expected at least 1"),
         (["--alpha", "1.5"], "--alpha is 1.5; expected a share between 0 and 1"),
+        (["--learning-rate", "-1"], "--learning-rate is -1.0; expected a number above 0"),
+        (["--temperature", "nan"], "--temperature is nan; expected a number above 0"),
+        (["--precision", "float16"], "--precision is 'float16'; expected one of auto, float32, bfloat16"),
+        (["--text", "a.csv", "b.csv"], "a.csv ends in '.csv'; expected one of .txt, .jsonl, .parquet"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(command, capsys, monkeypatch, more, words):
@@ -79,4 +86,61 @@ def test_a_dense_teacher_has_no_experts_to_route_over(command, tmp_path, capsys)
 def test_no_text_is_an_error(command, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("\n\n \n\n")
     assert main(command) == 2
-    assert "hold 0 texts" in capsys.readouterr().err
+    assert "text.txt: 0 texts; expected at least 3" in capsys.readouterr().err
+
+
+def test_results_are_of_text_that_neither_taught_nor_chose(command, monkeypatch):
+    given, measured = [], []
+    original = command_line.perplexity
+    monkeypatch.setattr(command_line, "distil", lambda *a: given.extend(a[1:3]))
+    monkeypatch.setattr(command_line, "perplexity", lambda *a: measured.append(a[1]) or original(*a))
+    assert main(command) == 0
+    seen = {piece.student.tobytes() for part in given for piece in part.pieces}
+    assert len(measured) == 2  # teacher and student
+    assert not any(piece.student.tobytes() in seen for part in measured for piece in part.pieces)
+
+
+def test_files_are_split_three_ways(tmp_path):
+    (tmp_path / "long.txt").write_text("\n\n".join(map(str, range(100))))
+    texts = split_files([tmp_path / "long.txt"])
+    assert [len(part) for part in texts] == [90, 5, 5]
+    assert [*texts.train, *texts.validation, *texts.test] == [str(n) for n in range(100)]
+    (tmp_path / "one.txt").write_text("a text\nof two lines")
+    with pytest.raises(PairError, match=r"one\.txt: 1 texts; expected at least 3, .* a blank line divides the texts"):
+        split_files([tmp_path / "one.txt"])
+    assert [len(part) for part in split_files([tmp_path / "one.txt"] * 3)] == [1, 1, 1]
+
+
+def test_an_ending_is_read_in_any_case(tmp_path):
+    (tmp_path / "rows.JSONL").write_text('{"text": "a"}\n{"text": "b"}\n')
+    pd.DataFrame({"text": ["c"]}).to_parquet(tmp_path / "rows.Parquet")
+    assert read_texts(tmp_path / "rows.JSONL") + read_texts(tmp_path / "rows.Parquet") == ["a", "b", "c"]
+
+
+def test_the_stages_own_splits_are_kept_apart(home):
+    """They have no near copies of each other; a tenth of the rows cut off at the end would."""
+    folder = home / "artifacts" / "smoke" / "01_data"
+    folder.mkdir(parents=True)
+    with pytest.raises(PairError, match=r"train\.parquet does not exist; .* --profile smoke --only 01"):
+        stage_texts("smoke")
+    for split in ("train", "validation", "test"):
+        pd.DataFrame({"text": [split], "source": "read", "lang": "en"}).to_parquet(folder / f"{split}.parquet")
+    assert stage_texts("smoke") == (["train"], ["validation"], ["test"])
+
+
+def test_output_lies_where_input_is_looked_for(home, monkeypatch):
+    monkeypatch.chdir(home / "notebooks")
+    options = command_line._parser().parse_args(["--teacher", "any"])
+    assert options.output == home / "artifacts" / "distillation"
+
+
+def test_a_finished_run_is_evaluated_again_and_another_is_refused(command, capsys):
+    """What to do is said in this command's options."""
+    assert main([*command, "--max-steps", "2"]) == 0
+    assert main([*command, "--max-steps", "2"]) == 0
+    assert "resuming at step 2 of 2" in capsys.readouterr().out
+    assert main([*command, "--max-steps", "2", "--alpha", "0.4"]) == 2
+    error = capsys.readouterr().err
+    assert "was written with settings = " in error
+    assert "pass --no-resume" in error
+    assert main([*command, "--max-steps", "2", "--alpha", "0.4", "--no-resume"]) == 0

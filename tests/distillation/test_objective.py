@@ -8,7 +8,7 @@ import torch
 from guardlib.distillation.curriculum import curriculum
 from guardlib.distillation.evaluation import perplexity, retention
 from guardlib.distillation.objective import PARTS, PLAIN_KD, ROUTED, Learner, Teacher, combine, weights_of
-from guardlib.distillation.student_router import StudentRouter
+from guardlib.distillation.student_router import Routing, StudentRouter
 
 from .conftest import CONFIG
 
@@ -72,3 +72,47 @@ def test_the_teacher_is_not_trained(teacher, student, settled, pieces):
     losses_of(teacher, student, settled, pieces)
     assert not any(p.requires_grad or p.grad is not None for p in teacher.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.model.parameters(), strict=True))
+
+
+@pytest.fixture
+def half_taught(teacher, student, settled, pieces):
+    """A batch, what a teacher whose last norm has a scale of its own knows of it, and a learner."""
+    torch.nn.init.uniform_(teacher.model.model.norm.weight, 0.2, 3.0)
+    frozen, batch = Teacher(teacher, settled, torch.device("cpu")), pieces.batch(range(8))
+    torch.manual_seed(0)
+    return batch, frozen, Learner(student.model, frozen.width)
+
+
+def test_routed_and_unrouted_differ_in_the_mixture_alone(half_taught):
+    """Where the router mixes as the teacher does, both are taught the very same state."""
+    batch, frozen, learner = half_taught
+    knowledge = frozen.read(batch)
+
+    def as_the_teacher(projected, states, gate, experts, progress):
+        best, ids = gate.topk(2)
+        weight = torch.zeros_like(gate).scatter(1, ids, best / best.sum(-1, keepdim=True))
+        return Routing(weight, torch.zeros_like(gate), 2, 1.0, 0.5)
+
+    routed, unrouted = (
+        learner(batch, knowledge, curriculum(1.0), CONFIG, router, 1.0)[0]["feature"].item()
+        for router in (as_the_teacher, None)
+    )
+    assert routed == pytest.approx(unrouted, abs=1e-5)
+    assert torch.equal(frozen.read(batch, experts=False).feature, knowledge.feature)  # which unrouted students get
+    assert not torch.allclose(knowledge.feature, knowledge.layers[-1], atol=0.1)
+
+
+def test_a_student_in_the_state_an_expert_leaves_has_no_gap_to_it(half_taught):
+    """What it is taught and what its distance is measured to are the same kind of state."""
+    batch, frozen, learner = half_taught
+    knowledge = frozen.read(batch)
+    reading = knowledge.experts
+
+    class Taught(torch.nn.Module):
+        def forward(self, _):
+            return reading.residual + reading.outputs[2]
+
+    learner.feature = Taught()
+    _, _, routing = learner(batch, knowledge, curriculum(1.0), CONFIG, StudentRouter(), 1.0)
+    assert routing.gap[:, 2].max() < 1e-6
+    assert routing.gap.mean(0).argmin() == 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
 from guardlib.distillation.experts import ExpertProbe, expert_layers
 from guardlib.distillation.objective import Teacher
@@ -76,6 +77,14 @@ def test_effective_rank_is_the_share_of_directions_in_use():
     assert effective_rank(half) == pytest.approx(0.5, rel=0.05)
 
 
+def test_effective_rank_of_few_positions_is_no_little_capacity():
+    """Nine positions lie in eight directions around their mean: of a width of 256 they could fill 3 % at most."""
+    torch.manual_seed(0)
+    assert effective_rank(torch.randn(9, 256)) > 0.95
+    assert effective_rank(torch.randn(5, 1) * torch.randn(1, 16)) == pytest.approx(1 / 4, rel=1e-3)
+    assert effective_rank(torch.randn(1, 16)) == effective_rank(torch.randn(0, 16)) == 0
+
+
 def test_gap_by_hand():
     student, experts = torch.tensor([[1.0, 0.0]]), torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]], [[-1.0, 0.0]]])
     assert knowledge_gap(student, experts).tolist() == [[0.0, 0.5, 1.0]]
@@ -108,3 +117,24 @@ def test_experts_speak_for_themselves(teacher, student, settled, pieces):
     rows = torch.arange(3)[:, None].expand_as(batch.teacher_at)
     expected = kept["out"][rows[batch.aligned], batch.teacher_at[batch.aligned]]
     assert torch.allclose(reading.state(own), expected, atol=1e-4)
+
+
+def test_a_shared_expert_is_nobodys_choice():
+    """Qwen2-MoE adds one that every token goes through: it stays in the state, and the weights do not add up to 1."""
+    config = Qwen2MoeConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts=4,
+        num_experts_per_tok=2, max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    with torch.no_grad(), ExpertProbe(model, 1) as probe:
+        model(input_ids=torch.randint(0, 50, (2, 7)))
+        reading = probe.read(lambda x: x.flatten(0, 1))
+    best, ids = reading.gate.topk(2)
+    own = torch.zeros_like(reading.gate).scatter(1, ids, best)
+    assert torch.allclose(reading.state(own), probe.after.flatten(0, 1), atol=1e-5)
+    alone = torch.nn.functional.one_hot(torch.tensor(3), 4).float().expand(14, 4)
+    assert torch.allclose(reading.states[3], reading.state(alone), atol=1e-6)

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from guardlib.distillation import small, trainer
 from guardlib.distillation.errors import DistillationError, PairError
 from guardlib.distillation.objective import ALONE, PLAIN_KD, ROUTED
 from guardlib.distillation.text import Pieces
-from guardlib.distillation.trainer import distil, total_steps
-from guardlib.training.checkpoint import CheckpointError
+from guardlib.distillation.trainer import distil, run_identity, total_steps
+from guardlib.training.checkpoint import CheckpointError, read_state
 
 from .conftest import CONFIG
 
@@ -72,7 +73,7 @@ def test_accumulated_batches_are_one_large_batch(run, student):
 
 def test_resumed_is_as_if_never_stopped(run, student):
     """The same losses to the last digit, with the router's history and the balancer's averages."""
-    whole, halves = copy.deepcopy(student), copy.deepcopy(student)
+    whole, begun, halves = (copy.deepcopy(student) for _ in range(3))
     run("whole", model=whole, balance=True)
 
     class Stop(Exception):
@@ -81,13 +82,11 @@ def test_resumed_is_as_if_never_stopped(run, student):
     def stop(*_):
         raise Stop
 
-    from guardlib.distillation import trainer
-
     original, trainer._Run._checkpoint = trainer._Run._checkpoint, None
     try:
         trainer._Run._checkpoint = lambda self: (original(self), stop())
         with pytest.raises(Stop):
-            run("halves", model=halves, balance=True)
+            run("halves", model=begun, balance=True)
     finally:
         trainer._Run._checkpoint = original
     run("halves", model=halves, balance=True)
@@ -97,9 +96,59 @@ def test_resumed_is_as_if_never_stopped(run, student):
         assert torch.equal(a, b)
 
 
-def test_a_checkpoint_of_another_pair_is_refused(run, tokenizers):
-    from guardlib.distillation import small
+def test_every_evaluation_leaves_a_checkpoint(run, monkeypatch):
+    """A run of fewer steps than the interval has one too, that knows of the best weights beside it."""
+    original = trainer._Run._step
 
+    def step(self):
+        if self.state.step == 5:
+            raise KeyboardInterrupt
+        original(self)
+
+    monkeypatch.setattr(trainer._Run, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        run(max_steps=8, checkpoint_every=500, evaluate_every=2)
+    progress = read_state(run.folder / "run" / "checkpoints" / "last.safetensors")["progress"]
+    assert (progress["step"], len(progress["history"])) == (4, 2)
+
+
+def test_a_finished_run_gives_its_weights_back(run, student, monkeypatch):
+    first, again = copy.deepcopy(student), copy.deepcopy(student)
+    history = run(model=first, max_steps=6, checkpoint_every=500)
+    monkeypatch.setattr(trainer._Run, "_step", lambda self: pytest.fail("a finished run was trained again"))
+    pd.testing.assert_frame_equal(run(model=again, max_steps=6, checkpoint_every=500), history)
+    for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_a_run_is(student, teacher, tokenizers, pieces, monkeypatch):
+    """All that its result depends on, each by its name; nothing of what other runs are asked."""
+
+    def identity(**changed):
+        given = {"student": student, "train": pieces, "validation": pieces.first(8), "config": CONFIG, "seed": 0}
+        return run_identity(**given | {"recipe": ROUTED, "teacher": teacher} | changed)
+
+    def with_settings(**settings):
+        return {"config": dataclasses.replace(CONFIG, **settings)}
+
+    first = identity()
+    other = small.make_language_model(small.student_config(CONFIG, 320), tokenizers[1], "student", 3)
+    for name, changed in {
+        "student": {"student": other},  # the same shape from other weights
+        "text": {"train": pieces.first(39)},
+        "validation text": {"validation": pieces.first(9)},
+        "settings": with_settings(alpha=0.25),
+        "seed": {"seed": 1},
+    }.items():
+        found = identity(**changed)
+        assert [part for part in first if found[part] != first[part]] == [name]
+    assert identity(**with_settings(seeds=5, guard_tokens=1, checkpoint_every=7, resume=False)) == first
+    assert identity(recipe=ALONE, **with_settings(alpha=0.25)) == identity(recipe=ALONE)
+    monkeypatch.setattr(trainer, "code_digests", lambda modules: {"trainer.py": "changed"})
+    assert identity()["code"] != first["code"]
+
+
+def test_a_checkpoint_of_another_pair_is_refused(run, tokenizers):
     run(max_steps=4)
     other = dataclasses.replace(CONFIG, student_width=64)
     wider = small.make_language_model(small.student_config(other, 320), tokenizers[1], "wider", 0)
@@ -114,7 +163,7 @@ def test_a_loss_that_is_not_a_number_stops_by_name(run, teacher, settled):
     original = objective.losses.attention_loss
     objective.losses.attention_loss = lambda *a: original(*a) * float("nan")
     try:
-        with pytest.raises(DistillationError, match=r"loss 'attention' is nan at step 2 of 12"):
+        with pytest.raises(DistillationError, match=r"'attention' is nan at step 2 of 12.* -p distillation\.resume"):
             run(max_steps=12)
     finally:
         objective.losses.attention_loss = original

@@ -49,6 +49,24 @@ def test_match_by_bytes_by_prefix_and_by_role():
     assert coverage["text_mapped"] == 1.0
 
 
+def test_a_token_of_several_roles_is_first_of_all_the_end_of_a_text():
+    """GPT-2's one special token is start, end and unknown; a student with one for each has to learn where to stop."""
+    teacher = Words("Ġa", "<|endoftext|>", special=(1,), bos_token_id=1, eos_token_id=1, unk_token_id=1, pad_token_id=1)
+    student = Words("<unk>", "<s>", "</s>", "▁a", special=(0, 1, 2), unk_token_id=0, bos_token_id=1, eos_token_id=2)
+    assert align_vocabularies(teacher, student, 2, 4).student_of_teacher.tolist() == [3, 2]
+    assert align_vocabularies(student, teacher, 4, 2).student_of_teacher.tolist() == [1, 1, 1, 0]
+
+
+def test_student_tokens_that_its_model_has_no_row_for_are_no_place():
+    """Added to a tokenizer, and the model was never resized: the next shorter one is taken, or none."""
+    teacher = Words("Ġthe", "Ġcat", "<s>", special=(2,), bos_token_id=2)
+    student = Words("Ġthe", "Ġ", "Ġcat", "<s>", special=(3,), bos_token_id=3)
+    mapping = align_vocabularies(teacher, student, teacher_size=3, student_size=2)
+    assert mapping.student_of_teacher.tolist() == [0, 1, -1]
+    assert mapping.exact.tolist() == [True, False, False]
+    assert LogitProjector(mapping)(torch.randn(5, 3)).shape == (5, 2)
+
+
 def test_no_common_text_is_refused():
     mapping = align_vocabularies(Words("▁кот", "▁пёс"), Words("Ġcat", "Ġdog"), 2, 2)
     with pytest.raises(PairError, match=r"has 0\.0% of the text's teacher tokens; expected at least 20%"):
