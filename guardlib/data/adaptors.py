@@ -99,9 +99,11 @@ def first_part(category: str, subset: str) -> str:
 
 
 def indirect_family(category: str, subset: str) -> str:
-    """``email/test/end`` → ``indirect/email/end``."""
-    kind, _, position = subset.split("/")
-    return f"indirect/{kind}/{position}"
+    """``email/test/end`` → ``indirect/email/end``; FormatError where it has other than three parts."""
+    parts = subset.split("/")
+    if len(parts) != 3:
+        raise FormatError(f"subset {subset!r}; expected kind/split/position, e.g. email/test/end")
+    return f"indirect/{parts[0]}/{parts[2]}"
 
 
 def bipia_instructions(frame: pd.DataFrame, split: str) -> pd.DataFrame:

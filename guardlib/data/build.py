@@ -14,7 +14,7 @@ from guardlib.config import Profile
 from guardlib.data import generated, hard_negatives, injections
 from guardlib.data.catalogue import BENCHMARK, MATERIAL, TRAIN
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames, corpus_status
-from guardlib.data.files import file_status, load_file
+from guardlib.data.files import file_status, load_files
 from guardlib.data.indirect import indirect
 from guardlib.data.leakage import KINDS, LeakFinder
 from guardlib.data.records import rng_for
@@ -101,7 +101,7 @@ def build_dataset(
             held-out part of the corpus are kept out in any case, in full, however few rows of them are scored.
 
     Raises:
-        SourceError: the mirror is not one, or the corpus is damaged.
+        SourceError: the mirror is not one, the corpus is damaged, or a file of ``data.files`` cannot be used.
         ValueError: a setting of ``profile.data`` out of range, or a source to leave out that is not there.
         LeakError: the finished dataset fails its own check.
     """
@@ -114,17 +114,16 @@ def build_dataset(
         if progress:
             print(message, flush=True)
 
-    if len(settings.file_columns) != 2:
-        raise ValueError(
-            f"data.file_columns is {settings.file_columns!r}; expected the names of the text and the label"
-        )
-    results, status = load_available(mirror, settings.max_rows_per_source, profile.seed, settings.licences, progress)
-    for path in settings.files:
-        results[path] = load_file(path, *settings.file_columns)
-        status.append(file_status(path, results[path]))
-    rows = _gather(results, settings.max_rows_per_source, profile.seed)
+    own = load_files(settings)  # first: what is wrong with them shows before minutes of reading
+    results, status = load_available(
+        mirror, settings.max_rows_per_source, profile.seed, settings.licences, progress, in_full=settings.leave_out
+    )
+    results |= own
+    status += [file_status(path, result) for path, result in own.items()]
+    rows = _gather(results, profile)
     used = sum(row["used"] for row in status)
     say(f"{len(rows):,} rows from {used} sets and the built-in corpus; {len(status) - used} sets not used")
+    left_out, rows = _apart(rows, settings.leave_out)
     rows, dropped = deduplicate(rows)
     targets = protected_rows(results, benchmarks)
     finder = LeakFinder(targets, settings.near_duplicate_threshold, progress)
@@ -133,18 +132,20 @@ def build_dataset(
     rows = rows.drop(index=leaks["row"]).reset_index(drop=True)
     copies, conflicts = dropped["duplicates"], dropped["conflicts"]
     say(f"{copies:,} copies, {conflicts:,} contradictions and {len(leaks):,} benchmark rows removed")
-    rows = cluster(rows, settings.near_duplicate_threshold, progress)
+    rows = cluster(pd.concat([left_out, rows], ignore_index=True), settings.near_duplicate_threshold, progress)
     say(f"{rows['group'].nunique():,} clusters of near copies in {len(rows):,} rows")
     rows = _without(rows, settings.leave_out)
     rows = split_by_cluster(rows, settings.validation_share, settings.test_share, profile.seed)
 
     made = _generate(rows, profile)
     made, _ = deduplicate(_not_in(made, rows))
-    made = made.drop(index=finder.find(made)["row"]).reset_index(drop=True)
+    made_leaks = finder.find(made)
+    made = made.drop(index=made_leaks["row"]).reset_index(drop=True)
     rows = apply_policy(rows, settings.harmful_request_policy)
     final = pd.concat([rows[list(RECORD_COLUMNS)], made[list(RECORD_COLUMNS)]], ignore_index=True)
-    say(f"{len(made):,} rows generated, {len(final):,} in all; checking for leaks once more")
+    say(f"{len(made):,} rows generated, {len(made_leaks):,} more removed as benchmark rows; {len(final):,} rows in all")
 
+    # The finder remembers its verdicts: this finds a row that was not dropped, not one that it missed.
     remaining = finder.find(final)
     straddling = int((final.groupby("group")["split"].nunique() > 1).sum())
     if len(remaining) or straddling:
@@ -154,8 +155,9 @@ def build_dataset(
     leakage = {
         "threshold": settings.near_duplicate_threshold,
         "benchmark_rows": len(targets),
-        "removed": {kind: int((leaks["kind"] == kind).sum()) for kind in KINDS},
+        "removed": _by_kind(leaks),
         "removed_by_source": overlap,
+        "removed_generated": _by_kind(made_leaks),
         "remaining": len(remaining),
         "groups_in_two_splits": straddling,
         **dropped,
@@ -189,12 +191,13 @@ def apply_policy(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
     return rows.assign(label=rows["label"].where(~harmful, int(label)))[harmful | ~rows["material"]]
 
 
-def _gather(results: dict[str, SourceResult], cap: int, seed: int) -> pd.DataFrame:
+def _gather(results: dict[str, SourceResult], profile: Profile) -> pd.DataFrame:
     """Training rows and material of every source, with the column ``material``. The corpus is first: its rows win."""
     frames = []
+    limit = profile.data.max_rows_per_source * _CORPUS_SHARE
     for part, frame in corpus_frames(held_out=False).items():
-        if len(frame) > (limit := cap * _CORPUS_SHARE):
-            frame = frame.iloc[sorted(rng_for(seed, "cap", part).choice(len(frame), limit, replace=False))]
+        if len(frame) > limit and f"corpus_{part}" not in profile.data.leave_out:
+            frame = frame.iloc[sorted(rng_for(profile.seed, "cap", part).choice(len(frame), limit, replace=False))]
         frames.append(frame.assign(material=part == "goals"))
     for role in (TRAIN, MATERIAL):
         frames += [result.role(role).assign(material=role == MATERIAL) for result in results.values()]
@@ -241,11 +244,17 @@ def _instructions(pool: pd.DataFrame) -> pd.DataFrame:
     return direct[alone]
 
 
-def _without(rows: pd.DataFrame, sources: Collection[str]) -> pd.DataFrame:
-    """``rows`` without those of ``sources`` and without all others of their clusters."""
+def _apart(rows: pd.DataFrame, sources: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of ``sources``, and the others. Apart, no copy elsewhere takes the place of a row that is left out."""
     if unknown := set(sources) - set(rows["source"]):
         known = ", ".join(sorted(rows["source"].unique()))
         raise ValueError(f"data.leave_out names {min(unknown)!r}, of which there are no rows; expected some of {known}")
+    own = rows["source"].isin(sources)
+    return rows[own], rows[~own]
+
+
+def _without(rows: pd.DataFrame, sources: Collection[str]) -> pd.DataFrame:
+    """``rows`` without those of ``sources`` and without all others of their clusters."""
     left = rows["group"].isin(rows.loc[rows["source"].isin(sources), "group"])
     return rows[~left].reset_index(drop=True)
 
@@ -253,6 +262,10 @@ def _without(rows: pd.DataFrame, sources: Collection[str]) -> pd.DataFrame:
 def _not_in(made: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     known = set(identity(rows))
     return made[~identity(made).isin(known)].reset_index(drop=True)
+
+
+def _by_kind(leaks: pd.DataFrame) -> dict[str, int]:
+    return {kind: int((leaks["kind"] == kind).sum()) for kind in KINDS}
 
 
 def _overlap(rows: pd.DataFrame, leaks: pd.DataFrame) -> list[dict]:

@@ -7,24 +7,57 @@ from pathlib import Path
 
 import pandas as pd
 
-from guardlib.data.catalogue import TRAIN
+from guardlib.config import DataConfig
+from guardlib.data.catalogue import SOURCES, TRAIN
+from guardlib.data.corpus import PARTS
+from guardlib.data.generated import MADE
 from guardlib.data.records import SourceError, read_flag, screen
 from guardlib.data.sources import SourceResult
 from guardlib.labels import LABEL_NAMES, Label
 
 ENDINGS = (".txt", ".csv", ".json", ".jsonl", ".yaml", ".yml", ".parquet")
 _OWN = ("family", "lang")  # taken where the file has them
+#: Sources that no file may be named as: its rows would be taken for theirs.
+_TAKEN = frozenset({*SOURCES, *MADE, *(f"corpus_{part}" for part in PARTS)})
+#: What names a class besides flags: its name and, as in the records of this package, its number. 0 and 1 say the same
+#: as a number and as a flag.
+_CLASSES = {name: Label(number) for number, name in enumerate(LABEL_NAMES)} | {
+    str(number): label for label in Label for number in (int(label), float(label))
+}
+
+
+def load_files(settings: DataConfig) -> dict[str, SourceResult]:
+    """The rows of each of ``data.files`` by its path; a file's rows have its name as their source.
+
+    Raises:
+        SourceError: one of them cannot be used (see :func:`load_file`), has the name of another or of a source, or
+            ``data.file_columns`` is no pair. One line.
+    """
+    if len(settings.file_columns) != 2:
+        raise SourceError(
+            f"data.file_columns is {settings.file_columns!r}; expected the names of the text and the label"
+        )
+    named: dict[str, str] = {}
+    for path in settings.files:
+        name = Path(path).stem
+        if name in _TAKEN:
+            raise SourceError(f"{path}: its rows would count as those of the source {name!r}; rename the file")
+        if name in named:
+            raise SourceError(f"{path}: its rows would count as those of {named[name]}, which has its name; rename one")
+        named[name] = path
+    return {path: load_file(path, *settings.file_columns) for path in settings.files}
 
 
 def load_file(path: Path | str, text: str = "text", label: str = "label") -> SourceResult:
     """The rows of a file as records, all for training; what is unusable is set aside with its reason.
 
     Args:
-        text, label: the file's names for these columns. A label is a class (``jailbreak``), or a flag in any of the
-            usual forms (1, True, "unsafe", …), where an attack counts as DIRECT_INJECTION.
+        text, label: the file's names for these columns. A label is a class (``jailbreak`` or its number, 2), or a flag
+            in any of the usual forms (1, True, "unsafe", …), where an attack counts as DIRECT_INJECTION.
 
     Raises:
-        SourceError: the file is missing, damaged, of another kind, or lacks a column. One line.
+        SourceError: the file is missing, damaged, of another kind, lacks a column or has no row that can be used. One
+            line.
     """
     path = Path(path).expanduser()
     frame = read_table(path)
@@ -39,6 +72,12 @@ def load_file(path: Path | str, text: str = "text", label: str = "label") -> Sou
     rows, quarantined = screen(
         frame[text].tolist(), [read_label(value) for value in frame[label]], family, lang, path.stem, "train"
     )
+    if rows.empty:
+        why = f"row 0: {quarantined[0]['reason']}" if quarantined else "it is empty"
+        raise SourceError(
+            f"{path}: none of its {len(frame)} rows can be used ({why}); expected texts, and labels that are flags or "
+            f"one of {', '.join(LABEL_NAMES)}"
+        )
     return SourceResult(rows, "file", len(rows), quarantined, {"train": TRAIN})
 
 
@@ -56,10 +95,15 @@ def read_table(path: Path) -> pd.DataFrame:
             lines = path.read_text(encoding="utf-8").split("\n")
             return pd.DataFrame({"text": [line for line in lines if line.strip()]}, dtype=object)
         if kind == ".csv":
-            return pd.read_csv(path, dtype=object, keep_default_na=False)  # "NA" is a text like any other
+            frame = pd.read_csv(path, dtype=object, keep_default_na=False)  # "NA" is a text like any other
+            if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first fields for names of the rows
+                raise ValueError("its first row has more fields than the header; quote texts that hold a comma")
+            return frame
         if kind == ".parquet":
             return pd.read_parquet(path)
         return pd.DataFrame(_entries(path.read_text(encoding="utf-8"), kind), dtype=object)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} cannot be read ({error}); save it as UTF-8") from error
     except (OSError, ValueError) as error:  # pandas, pyarrow and json raise subclasses of these
         raise SourceError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); check the file") from error
 
@@ -83,8 +127,8 @@ def _entries(text: str, kind: str) -> list[dict]:
 
 def read_label(value: object) -> Label | str:
     """The class that ``value`` names, or why it names none."""
-    if isinstance(value, str) and value.strip().lower() in LABEL_NAMES:
-        return Label(LABEL_NAMES.index(value.strip().lower()))
+    if (named := _CLASSES.get(str(value).strip().lower())) is not None:
+        return named
     flag = read_flag(value)
     if flag is None:
         return f"label {value!r} is no flag and none of {', '.join(LABEL_NAMES)}"

@@ -184,7 +184,8 @@ class _Targets:
         """False only where no target can be near: |A∩B| ≥ t |A∪B| needs |A∩B| ≥ t |A|: most shingles must be seen."""
         missing = hashes[~self._seen[hashes >> _SHIFT]]
         # Most texts miss many shingles; counting distinct ones pays only where a few repeated ones may be the reason.
-        if len(missing) > 0.4 * len(hashes) and len(set(missing[:64].tolist())) > 32:
+        most = max(0.4, 1 - self._threshold)  # a near copy may miss 1 - t of its own
+        if len(missing) > most * len(hashes) and len(set(missing[:64].tolist())) > 32:
             return False
         distinct = np.unique(hashes)
         return np.count_nonzero(self._seen[distinct >> _SHIFT]) >= self._threshold * len(distinct)

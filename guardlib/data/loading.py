@@ -20,6 +20,8 @@ THREE_WAYS = (
     "set GUARDLIB_DATA (or --data) to a folder that holds it as <folder>/<owner>/<name>/, "
     "or allow the network (and set HF_TOKEN for a gated set), or run on the built-in corpus with neither"
 )
+#: Files that a user brings for a benchmark and a mirror may hold, without their endings.
+SUPPLIED_FILES = ("guardset-x", "lakera/pint-benchmark", "leolee99/piguard-valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,17 @@ class RawDataset:
 
 
 def check_mirror(mirror: Path | str | None) -> Path | None:
-    """``mirror`` as a path; SourceError where it is no folder of ``<owner>/<name>/README.md`` repositories."""
+    """``mirror`` as a path; SourceError where it is no folder of ``<owner>/<name>/README.md`` or SUPPLIED_FILES."""
     if mirror is None or str(mirror) == "":
         return None
     path = Path(mirror).expanduser()
     if not path.is_dir():
         raise SourceError(f"mirror {str(path)!r} is not a folder; {THREE_WAYS}")
-    if next(path.glob("*/*/README.md"), None) is None:
+    signs = ("*/*/README.md", *(f"{stem}.*" for stem in SUPPLIED_FILES))
+    if not any(next(path.glob(sign), None) for sign in signs):
         raise SourceError(
-            f"mirror {str(path)!r} holds no <owner>/<name>/README.md, so it is not a mirror; {THREE_WAYS}"
+            f"mirror {str(path)!r} holds no <owner>/<name>/README.md and no file that a benchmark asks for, so it is "
+            f"not a mirror; {THREE_WAYS}"
         )
     return path
 

@@ -90,12 +90,14 @@ def load_available(
     seed: int = 0,
     licences: str = "all",
     progress: bool = True,
+    in_full: Collection[str] = (),
 ) -> tuple[dict[str, SourceResult], list[dict]]:
     """Every set that can be had, and one status row per set of the registry.
 
     Args:
         max_rows: cap per source; each source takes its ``share`` of it.
         licences: ``all``, or ``permissive``: sets under other terms are left out of training (benchmarks stay).
+        in_full: sources that the cap spares.
 
     Returns:
         ``(results, status)``: results by name (SourceResult; ``.frame`` has RECORD_COLUMNS), and rows
@@ -111,7 +113,7 @@ def load_available(
     status = []
     for source in tqdm(SOURCES.values(), desc="sources", unit="set", disable=not progress, leave=False):
         roles = (TRAIN, BENCHMARK, MATERIAL) if licences == "all" or source.permissive else (BENCHMARK,)
-        cap = None if max_rows is None else max(1, round(max_rows * source.share))
+        cap = None if max_rows is None or source.name in in_full else max(1, round(max_rows * source.share))
         try:
             if not any(role in roles for role in source.splits.values()):
                 raise SourceError(f"licence {source.licence} is not permissive")

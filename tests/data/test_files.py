@@ -1,12 +1,16 @@
 """A user's own files."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from guardlib.config import DataConfig
 from guardlib.data.build import build_dataset
-from guardlib.data.files import load_file
+from guardlib.data.files import load_file, load_files, read_label
+from guardlib.data.generated import MADE
 from guardlib.data.records import SourceError
 from guardlib.labels import Label
 from guardlib.settings import get_profile
@@ -57,6 +61,73 @@ def test_columns_are_mapped_and_bad_rows_set_aside(tmp_path):
 def test_words_that_tables_take_for_nothing_are_texts(tmp_path):
     path = write(tmp_path / "mine.csv", rows=[("NA", "0"), ("null", "0")])
     assert load_file(path).frame["text"].tolist() == ["NA", "null"]
+
+
+@pytest.mark.parametrize("form", [int, float, str, np.int64, np.float64, lambda number: f" {number}.0 "])
+def test_numbers_of_the_classes_are_labels(form):
+    """0 and 1 are benign and a direct injection, as flags or as numbers; there is no class 4."""
+    assert [read_label(form(number)) for number in range(4)] == list(Label)
+    assert "is no flag and none of benign" in read_label(form(4))
+
+
+def test_rows_of_this_package_are_read_as_they_are(tmp_path):
+    rows = pd.DataFrame({"text": ["a b", "c d", "e f", "g h"], "label": [0, 1, 2, 3]})
+    rows.to_parquet(tmp_path / "mine.parquet")
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    for name in ("mine.parquet", "mine.csv"):
+        result = load_file(tmp_path / name)
+        assert result.frame["label"].tolist() == [0, 1, 2, 3]
+        assert result.quarantined == []
+
+
+def test_a_file_of_which_nothing_can_be_used_is_an_error(tmp_path):
+    path = write(tmp_path / "mine.csv", rows=[("win a prize", "spam"), ("see you at ten", "ham")])
+    with pytest.raises(SourceError, match=r"none of its 2 rows can be used \(row 0: label 'spam' is no flag.*expected"):
+        load_file(path)
+    (tmp_path / "mine.csv").write_text("text,label\n")
+    with pytest.raises(SourceError, match=r"mine\.csv: none of its 0 rows can be used \(it is empty\)"):
+        load_file(path)
+
+
+@pytest.mark.parametrize("first", ["hello, my friend,0", "hello, my dear, dear friend,0", "hello,0,"])
+def test_commas_that_are_not_quoted_shift_no_columns(tmp_path, first):
+    (tmp_path / "mine.csv").write_text(f"text,label\n{first}\nwater the plants,0\n")
+    with pytest.raises(SourceError, match="its first row has more fields than the header; quote texts"):
+        load_file(tmp_path / "mine.csv")
+    (tmp_path / "mine.csv").write_text(f'text,label\nwater the plants,0\n"{first}",0\n')
+    assert load_file(tmp_path / "mine.csv").frame["text"].tolist() == ["water the plants", first]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_another_encoding_is_named(tmp_path, suffix):
+    path = write(tmp_path / f"mine{suffix}")
+    path.write_bytes(path.read_bytes().replace(b"please", "café".encode("latin-1")))
+    with pytest.raises(SourceError, match=rf"mine\{suffix} cannot be read .*; save it as UTF-8"):
+        load_file(path)
+
+
+@pytest.mark.parametrize("name", [*MADE, "deepset", "corpus_attacks"])
+def test_a_file_named_as_a_source_is_refused(tmp_path, name):
+    path = write(tmp_path / f"{name}.csv")
+    with pytest.raises(SourceError, match=f"rows would count as those of the source '{name}'; rename the file"):
+        load_files(DataConfig(files=(str(path),)))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    (tmp_path / "b").mkdir()
+    paths = [str(write(path)) for path in (tmp_path / "mine.csv", tmp_path / "b" / "mine.jsonl", tmp_path / "c.csv")]
+    assert list(load_files(DataConfig(files=tuple(paths[1:])))) == paths[1:]
+    with pytest.raises(SourceError, match=r"b/mine\.jsonl: its rows would count as those of .*/mine\.csv.*rename one"):
+        load_files(DataConfig(files=tuple(paths)))
+
+
+def test_what_is_wrong_with_a_file_shows_before_sets_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("guardlib.data.build.load_available", lambda *args, **kwargs: pytest.fail("sets were read"))
+    smoke = get_profile("smoke")
+    for columns, why in ((("question", "label"), r"column\(s\) question missing"), (("text",), "expected the names")):
+        data = dataclasses.replace(smoke.data, files=(str(write(tmp_path / "mine.csv")),), file_columns=columns)
+        with pytest.raises(SourceError, match=why):
+            build_dataset(dataclasses.replace(smoke, data=data), None, progress=False)
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):

@@ -55,6 +55,27 @@ def test_a_planted_near_copy_is_near(text):
     assert 0.8 <= found["similarity"].iat[0] < 1.0
 
 
+ASIDES = [
+    "my cousin Agnes, who paints small boats, begged me for one by Sunday",
+    "our guests from Utrecht would enjoy hearing some of it during dinner",
+    "mum says nobody else in our village could ever do it half as cleanly",
+    "six pages, double spaced, because Mr Quigley marks our work by volume",
+    "a friendly voice, no jargon, and jokes about gulls wherever you can",
+    "we are making a film of it, and Burak will play him if he gets a beard",
+    "for pupils aged nine, many of whom have never once been near any sea",
+    "bring in waves, gulls, fog and a barking dog, but avoid long dialogue",
+]
+
+
+def test_near_copies_at_a_low_threshold_may_miss_nearly_half_of_the_row():
+    """Similarity 0.55, and 43 % of their shingles are new. By LSH fewer than half of such pairs are candidates."""
+    frame = pd.DataFrame({"text": [GOAL.replace("explains", f"({aside}) explains") for aside in ASIDES]})
+    found = find_leaks(frame, BENCHMARKS, 0.5)
+    assert len(found)
+    assert set(found["kind"]) == {"near"}
+    assert found["similarity"].between(0.5, 0.6).all()
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,12 +1,15 @@
+import re
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from guardlib.data import loading
 from guardlib.data.loading import check_mirror, read_dataset
 from guardlib.data.records import SourceError
+from guardlib.evaluation.suites.supplied import SUPPLIED, supplied_status
 
 from .mirrors import add_dataset, github_rows
 
@@ -22,6 +25,18 @@ def test_a_mirror_must_be_one(tmp_path):
         check_mirror(tmp_path)
     add_dataset(tmp_path, "github/x", {"train": github_rows(("a", 0, "benign", ""))})
     assert check_mirror(str(tmp_path)) == tmp_path
+
+
+def test_a_mirror_may_hold_only_what_a_benchmark_asks_for(tmp_path):
+    """Whatever file a benchmark asks for, the folder it is put into is a mirror."""
+    (tmp_path / "empty").mkdir()
+    why_not = {row["name"]: row["why_not"] for row in supplied_status(tmp_path / "empty")}
+    assert set(why_not) == set(SUPPLIED)
+    for name, why in why_not.items():
+        asked = Path(re.search(r"put it into (\S+\.yaml)", why)[1]).relative_to(tmp_path / "empty")
+        (tmp_path / name / asked).parent.mkdir(parents=True)
+        (tmp_path / name / asked).write_text("- {text: hello, label: 0}\n")
+        assert check_mirror(tmp_path / name) == tmp_path / name
 
 
 def test_reading_a_mirror_keeps_values_as_they_are_and_writes_nothing_into_it(tmp_path):

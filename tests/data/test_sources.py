@@ -154,6 +154,24 @@ def test_truncated_files_are_refused_and_the_rest_goes_on(tmp_path):
     assert all("\n" not in row["why_not"] for row in status)
 
 
+def test_a_malformed_subset_costs_its_set_alone_and_is_named(tmp_path):
+    rows = github_rows(("hello there", 1, "direct_injection", "email/test"))
+    add_dataset(tmp_path, "github/bipia_composed", {"train": rows, "test": rows})
+    add_dataset(tmp_path, "github/dolly_2k", {"train": rows.assign(label=0, category="benign")})
+    results, status = load_available(tmp_path, progress=False)
+    assert list(results) == ["dolly_2k"]
+    why = next(row["why_not"] for row in status if row["name"] == "bipia_composed")
+    assert why == "github/bipia_composed (test): subset 'email/test'; expected kind/split/position, e.g. email/test/end"
+
+
+def test_the_cap_spares_sources_that_are_wanted_in_full(tmp_path):
+    rows = github_rows(*((f"text number {n}", 0, "benign", "") for n in range(9)))
+    for name in ("dolly_2k", "self_instruct"):
+        add_dataset(tmp_path, f"github/{name}", {"train": rows})
+    results, _ = load_available(tmp_path, max_rows=3, progress=False, in_full=("dolly_2k",))
+    assert {name: result.rows for name, result in results.items()} == {"dolly_2k": 9, "self_instruct": 3}
+
+
 def test_the_cap_is_a_seeded_sample_that_spares_benchmarks(tmp_path):
     frame = pd.DataFrame({"text": [f"text number {i}" for i in range(50)], "label": [i % 2 for i in range(50)]})
     add_dataset(tmp_path, "deepset/prompt-injections", {"train": frame, "test": frame})
