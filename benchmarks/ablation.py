@@ -34,11 +34,11 @@ from guardlib.paths import stage_folder
 from guardlib.report.provenance import git_commit
 from guardlib.settings import get_profile, parse_setting
 from guardlib.training.adversarial import perturbed, worst_perturbation
-from guardlib.training.averaging import train_averaged
 from guardlib.training.examples import Epoch
 from guardlib.training.operating_points import calibrate
 from guardlib.training.quantization import rounded_activations
 from guardlib.training.step import forward
+from guardlib.training.trainer import train
 
 HELD_OUT = "deepset,owasp_aitg,vulcanforge_ext_owasp_aitg,corpus_hard_negatives,cyberseceval_frr,self_instruct"
 _ROWS = 500  # per held-out source and label
@@ -58,7 +58,7 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
     with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
         guard = build_guardrail(profile, train_frame["text"], Path(folder))
         parts = (guard.model, guard.reader, train_frame, validation)
-        _, compared = train_averaged(*parts, profile, Path(folder))
+        history = train(*parts, profile, Path(folder))
     size = profile.evaluation.tokens_per_batch
     scored = score_windows(guard.model, guard.reader, validation["text"].tolist(), size)
     calibration = calibrate(scored, validation["label"].to_numpy(np.int64), profile)
@@ -76,7 +76,7 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
         "TPR": float((score >= 0.5)[attack].mean()),
         "FPR": float((score >= 0.5)[~attack].mean()),
         "AUROC, hidden": roc_auc_score(hidden["label"] > 0, 1 - unfolded.probabilities[:, Label.BENIGN]),
-        "validation loss": float(compared["val_loss"].iloc[-1]),
+        "validation loss": float(history["val_loss"].min()),
         "accuracy, moved": moved_accuracy(guard, unseen, profile),
         "minutes": (time.perf_counter() - started) / 60,
     }

@@ -89,7 +89,6 @@ class TrainingConfig:
     adversarial_weight: float = 0.5  # of that second loss
     quantization_aware_share: float = 0.0  # the last part of training that rounds activations as INT8 will
     precision: str = "auto"  # auto | float32 | bfloat16 | float16; auto: bfloat16 where the hardware multiplies it
-    averaged: int = 1  # trainings from one start, the texts in another order in each; their weights' mean is kept
     seeds: int = 1  # trainings, from `seed` on; the first is the run's model, the others tell what is luck
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
@@ -267,7 +266,7 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
-        training=TrainingConfig(epochs=4, averaged=2, max_train_tokens=2_000_000, written_weight=0.6),
+        training=TrainingConfig(epochs=4, max_train_tokens=4_000_000, written_weight=0.6),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),

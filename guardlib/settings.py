@@ -34,7 +34,7 @@ COUNTS = (
     *("model.num_experts", "model.stem_layers", "model.deep_layers"),
     *("training.epochs", "training.tokens_per_batch", "training.accumulate", "training.max_train_tokens"),
     *("training.validations", "training.validation_rows", "training.checkpoint_every"),
-    *("training.seeds", "training.averaged"),
+    "training.seeds",
     *("evaluation.tokens_per_batch", "evaluation.bootstrap_samples", "evaluation.backbone_windows"),
     *("evaluation.latency_texts", "evaluation.latency_repeats", "export.calibration_texts", "export.parity_texts"),
     *("distillation.seeds", "distillation.batch_size", "distillation.accumulate", "distillation.epochs"),

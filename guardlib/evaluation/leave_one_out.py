@@ -95,13 +95,13 @@ def fit_guard(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile) -
     """The guard itself, built, trained and calibrated as stage 03 does it, as a ``predict``."""
     from guardlib.model.build import build_guardrail
     from guardlib.model.inference import decide, score_windows
-    from guardlib.training.averaging import train_averaged
     from guardlib.training.operating_points import finish_training
+    from guardlib.training.trainer import train as train_model
 
     with tempfile.TemporaryDirectory(prefix="guardlib-") as name:
         folder = Path(name)
         guardrail = build_guardrail(profile, train["text"], folder)
-        train_averaged(guardrail.model, guardrail.reader, train, validation, profile, folder, progress_bar=False)
+        train_model(guardrail.model, guardrail.reader, train, validation, profile, folder, progress_bar=False)
         guardrail, _ = finish_training(guardrail, validation, profile, folder)
 
     def predict(texts: Sequence[str]) -> np.ndarray:

@@ -180,7 +180,7 @@ def finetune_budget(profile: Profile) -> int | None:
     if own is not None or training.max_train_tokens is None:
         return own
     more = pick_precision(training.precision, pick_device()) == torch.bfloat16  # then the guard reads more, too
-    return round(training.max_train_tokens * (training.bfloat16_factor if more else 1) * training.averaged)
+    return round(training.max_train_tokens * (training.bfloat16_factor if more else 1))
 
 
 def describe_finetuned(profile: Profile) -> str:

@@ -16,10 +16,9 @@ from guardlib.model.backbone import BackboneError
 from guardlib.model.build import ModelFileError, build_guardrail
 from guardlib.paths import stage_folder
 from guardlib.settings import get_profile, parse_setting
-from guardlib.training.averaging import train_averaged
 from guardlib.training.checkpoint import CheckpointError
 from guardlib.training.processes import Processes
-from guardlib.training.trainer import TrainingError
+from guardlib.training.trainer import TrainingError, train
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         guardrail = build_guardrail(profile, frames[0]["text"], folder)
         if processes.first:
             processes.wait()
-        _, compared = train_averaged(guardrail.model, guardrail.reader, *frames, profile, folder)
+        history = train(guardrail.model, guardrail.reader, *frames, profile, folder)
     except FileNotFoundError as error:
         again = f"python run_all.py --profile {options.profile} --only 01"
         print(f"{error.filename or error} is missing; run: {again}", file=sys.stderr)
@@ -48,8 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if processes.first:
-        kept = compared.iloc[-1]
-        print(f"final validation loss {kept['val_loss']:.6f} ({kept['weights']})")
+        print(f"final validation loss {history['val_loss'].min():.6f}")
     return 0
 
 

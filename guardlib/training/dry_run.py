@@ -67,7 +67,7 @@ def dry_run(guardrail: Guardrail, frame: pd.DataFrame, profile: Profile) -> pd.D
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)
     speed = batch.tokens / float(np.median(seconds))
-    tokens = token_budget(config, epoch.tokens, dtype) * config.averaged * config.seeds
+    tokens = token_budget(config, epoch.tokens, dtype) * config.seeds
     memory = psutil.Process().memory_info().rss / 2**30
     rows = len(batch.labels)
     shapes_ok = output.fast_logits.shape == output.deep_logits.shape == (rows, NUM_CLASSES)

@@ -33,8 +33,6 @@ from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
 from guardlib.text.reading import worst_window
 
-ORDER = "order_{}"  # folder of a further training whose weights are averaged with the first's (training.averaging)
-
 
 def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Calibration:
     """Fit every operating point on validation scores; ``labels`` [N] are those of the texts.
@@ -64,13 +62,6 @@ def _temperatures(scores: WindowScores, labels: np.ndarray) -> Calibration:
         for logits in (scores.fast_logits, scores.deep_logits)
     )
     return Calibration(fast_temperature=fast, deep_temperature=deep)
-
-
-def calibrated_loss(scores: WindowScores, labels: np.ndarray) -> float:
-    """Mean cross entropy of both branches at temperatures fitted to these texts: the loss but for how sure they are."""
-    calibration, rows = _temperatures(scores, labels), np.arange(len(labels))
-    probabilities = (decide(scores, calibration, route).probabilities[rows, labels] for route in ("fast", "deep"))
-    return float(np.mean([-np.log(chances.astype(np.float64).clip(1e-9)).mean() for chances in probabilities]))
 
 
 _MOST_DISCOUNT = 2.0  # in a text of ten windows, odds of an attack count as a hundredth at least
@@ -204,9 +195,8 @@ def finish_training(
 
 
 def discard_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a training and of its other orders: when all that is made of it is on disk."""
-    for place in (folder, *folder.glob(ORDER.format("*"))):
-        shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
+    """Remove the checkpoints of a training: when all that is made of it is on disk."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def score_split(guardrail: Guardrail, frame: pd.DataFrame, split: str, profile: Profile) -> pd.DataFrame:

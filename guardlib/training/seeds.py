@@ -17,9 +17,8 @@ from guardlib.evaluation.metrics import CONFIDENCE, headline, mean_interval
 from guardlib.evaluation.routing import RouterCollapse
 from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.build import build_guardrail
-from guardlib.training.averaging import train_averaged
 from guardlib.training.operating_points import discard_checkpoints, finish_training, score_split
-from guardlib.training.trainer import run_identity
+from guardlib.training.trainer import run_identity, train
 
 _SCORES, _IDENTITY = "test_scores.parquet", "identity.json"
 
@@ -57,7 +56,7 @@ def _train(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -
         return pd.read_parquet(folder / _SCORES)
     (folder / _IDENTITY).unlink(missing_ok=True)
     guardrail = build_guardrail(profile, frames["train"]["text"], folder)
-    train_averaged(guardrail.model, guardrail.reader, frames["train"], frames["validation"], profile, folder)
+    train(guardrail.model, guardrail.reader, frames["train"], frames["validation"], profile, folder)
     guardrail, _ = finish_training(guardrail, frames["validation"], profile, folder)
     rows = score_split(guardrail, frames["test"], "test", profile)
     rows.to_parquet(folder / _SCORES)
@@ -78,7 +77,6 @@ def _finished(folder: Path, identity: dict[str, str]) -> bool:
 def _identity(frames: Mapping[str, pd.DataFrame], profile: Profile) -> dict[str, str]:
     """What must be the same for rows on disk to be these: settings, seed, the rows of each split, and the code."""
     identity = run_identity(profile, frames["train"])
-    identity["averaged"] = str(profile.training.averaged)
     identity["code of evaluation"] = digest_of(code_digests({"guardlib.training.seeds"}))
     identity["evaluation"] = json.dumps(profile.to_dict()["evaluation"], sort_keys=True)
     for split in ("validation", "test"):

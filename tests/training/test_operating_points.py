@@ -11,7 +11,7 @@ from guardlib.model.inference import Calibration, WindowScores, decide, score_wi
 from guardlib.model.router import Router, uncertainty
 from guardlib.text.reading import Window
 from guardlib.text.views import RAW, View
-from guardlib.training.operating_points import calibrate, calibrated_loss, finish_training, fit_router
+from guardlib.training.operating_points import calibrate, finish_training, fit_router
 from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader, pruned
 
 
@@ -35,14 +35,6 @@ def test_the_fit_finds_what_foretells_the_gain():
     assert np.corrcoef(scores.router, entropy)[0, 1] < 0.2
     assert np.corrcoef(fitted.router, entropy)[0, 1] > 0.9
     assert fitted.router.std() == pytest.approx(1, rel=1e-3)
-
-
-def test_the_calibrated_loss_does_not_ask_how_sure_a_model_is():
-    scores, labels = made_up_scores()
-    surer = dataclasses.replace(scores, fast_logits=3 * scores.fast_logits, deep_logits=0.2 * scores.deep_logits)
-    assert calibrated_loss(surer, labels) == pytest.approx(calibrated_loss(scores, labels), rel=1e-3)
-    wrong = dataclasses.replace(scores, deep_logits=scores.fast_logits)
-    assert calibrated_loss(wrong, labels) > calibrated_loss(scores, labels) + 0.1
 
 
 def benign_texts(texts: int, windows: int, rng: np.random.Generator) -> WindowScores:

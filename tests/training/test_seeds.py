@@ -25,7 +25,7 @@ def test_each_seed_is_another_model_and_is_trained_once(tmp_path, monkeypatch):
     assert list(found) == [1, 2]
     assert all(list(rows["label"]) == list(FRAMES["test"]["label"]) for rows in found.values())
     assert not found[1]["score"].equals(found[2]["score"])
-    monkeypatch.setattr(seeds, "train_averaged", lambda *_: pytest.fail("a finished seed was trained again"))
+    monkeypatch.setattr(seeds, "train", lambda *_: pytest.fail("a finished seed was trained again"))
     again = seeds.train_other_seeds(FRAMES, with_seeds(3), tmp_path)
     pd.testing.assert_frame_equal(again[2], found[2])
 
@@ -56,7 +56,7 @@ def test_a_seed_whose_router_collapses_is_a_warning(tmp_path, monkeypatch):
     def collapses(*_, **__):
         raise RouterCollapse("the router sends 100 % of texts deep")
 
-    monkeypatch.setattr(seeds, "train_averaged", collapses)
+    monkeypatch.setattr(seeds, "train", collapses)
     with pytest.warns(UserWarning, match="seed 1 has no figures: the router sends 100 %"):
         assert seeds.train_other_seeds(FRAMES, with_seeds(2), tmp_path) == {}
 
