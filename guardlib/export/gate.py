@@ -25,7 +25,7 @@ from guardlib.runtime.guard import Guard
 
 #: What is tried, in order, from ``export.precision`` on.
 ORDER = ("int8", "int8_mixed", "int8_blocks", "float16", "float32")
-_TIMED = 40  # texts, one at a time
+_TIMED = 40  # texts at most, one at a time
 _CHANCE = 0.05
 
 
@@ -124,7 +124,7 @@ def compare_precisions_on_task(
         changes = metric_changes(before.reset_index(), after)
         every.append(changes.assign(precision=precision))
         worst = changes.iloc[0]
-        texts = sample["text"].iloc[:: max(len(sample) // _TIMED, 1)].tolist()
+        texts = sample["text"].iloc[:: -(-len(sample) // _TIMED)].tolist()
         rows.append(
             {
                 "precision": precision,
