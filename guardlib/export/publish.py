@@ -175,7 +175,7 @@ _LIMITS = """\
   untouched ones is hard for a model this small: see both rates of BIPIA above.
 - Benign text about attacks, or with attackers' words, is flagged more often than other text (see NotInject above), and
   so is benign text that somebody encoded.
-- A long text has more chances to look bad, so one window of many must look worse than a text by itself; up to eight
-  windows, some 600 words, put around an attack help to hide it.
+- A long text has more chances to look bad, so one window of many must look worse than a text by itself; up to
+  thirty-two windows, some 2,400 words, put around an attack help to hide it.
 - Most training text is English. Other languages were seen far less, and some of them only in generated or corpus rows.
 - It is one layer. Somebody who may try many times will find a text that passes."""

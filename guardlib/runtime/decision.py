@@ -19,7 +19,7 @@ from guardlib.text.reading import Window, worst_window
 #: A text is flagged where 1 − P(benign) is at least this, unless another threshold is asked for.
 DEFAULT_THRESHOLD = 0.5
 #: Windows from which on a longer text is discounted no further: who hides an attack chooses how much to put around it.
-MOST_WINDOWS = 8
+MOST_WINDOWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Calibration:
     threshold: float = DEFAULT_THRESHOLD
     threshold_at_fpr: float = DEFAULT_THRESHOLD  # flags evaluation.target_fpr of benign validation texts
     thresholds: dict[str, float] = field(default_factory=dict)  # the same at other rates: "0.001" → threshold
-    length_discount: float = 0.0  # odds of an attack in one of n windows are divided by n to this power, n at most 8
+    length_discount: float = 0.0  # odds of an attack in one of n windows are divided by n to this power, n at most 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,7 +362,7 @@ def _is_writing(decoded: str) -> bool:
     Known words are mostly English; bytes that are letters and spaces throughout are no accident in any language.
     """
     for start in range(0, len(decoded), _STRETCH):
-        part = decoded[start : start + _STRETCH]
+        part = decoded[start : start + _STRETCH].strip()
         letters, spaces = sum(map(str.isalpha, part)), sum(map(str.isspace, part))
         words = letters >= _LEAST_LETTERS and spaces if part.isascii() else letters >= _LEAST_LETTERS / 2
         if words and letters + spaces >= _LETTERS_AND_SPACES * len(part):

@@ -129,7 +129,7 @@ def test_a_window_among_many_counts_less():
 
 def test_padding_without_end_does_not_hide_an_attack():
     """Whoever hides an attack chooses how much benign text to put around it."""
-    few, many = (score_windows(make_model(), make_reader(), [" ".join(TEXTS[:1] * n)], 512) for n in (300, 3000))
+    few, many = (score_windows(make_model(), make_reader(), [" ".join(TEXTS[:1] * n)], 512) for n in (1000, 10_000))
     assert MOST_WINDOWS < len(few.windows) < len(many.windows) / 5
     p = np.full((1, 4), 0.25)
     for scores in (few, many):

@@ -325,6 +325,7 @@ def test_codes_of_bytes_may_hold_any_language(writing):
     "text",
     [
         "Read https://ru.wikipedia.org/wiki/%D0%9F%D1%80%D0%B8%D0%B2%D0%B5%D1%82%D0%BB%D0%B8%D0%B2%D1%8B%D0%B9",
+        "The value is\n\ndb-password: c3VtbWVyLW9yY2hhcmQK\n\nand decoding it gives the password",
         "Authorization: Basic " + base64.b64encode(b"administrator:correcthorsebattery").decode(),
         "Bearer " + base64.b64encode(b'{"alg":"HS256","typ":"JWT","kid":"2b7a9c"}').decode(),
     ],
