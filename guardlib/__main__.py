@@ -44,8 +44,8 @@ def _scan(options: argparse.Namespace) -> bool:
         if options.lines:
             return _scan_lines(guard, stream, options)
         raw = stream.read()
-    if not raw and options.text is None and options.file is None:
-        raise _nothing(options)
+    if not raw:
+        _check_pipe(options)
     text = raw.decode("utf-8", "replace") if options.text is None else options.text
     verdict = guard.scan(text, truncate=options.truncate)
     print(json.dumps(verdict.to_dict()) if options.json else _plain(verdict))  # ASCII: any terminal takes it
@@ -56,7 +56,7 @@ def _scan_lines(guard, stream: BinaryIO, options: argparse.Namespace) -> bool:
     """Judge each line of ``stream``; whether any was flagged. A line too long to be read does not stop the others.
 
     Raises:
-        ValueError: there is no line; or, after the last of them, some were not judged.
+        ValueError: a pipe holds no line; or, after the last line, some were not judged.
     """
     from guardlib.runtime.guard import MAX_CHARACTERS
 
@@ -65,28 +65,30 @@ def _scan_lines(guard, stream: BinaryIO, options: argparse.Namespace) -> bool:
     flagged, unread, number = False, 0, 0
     numbered = enumerate(_lines(stream), 1)
     while part := list(itertools.islice(numbered, together)):
-        read = [line for _, line in part if options.truncate or len(line) <= MAX_CHARACTERS]
+        fits = [options.truncate or len(line) <= MAX_CHARACTERS for _, line in part]
+        read = [line for (_, line), fit in zip(part, fits, strict=True) if fit]
         verdicts = iter(guard.scan(read, truncate=options.truncate))
-        for number, line in part:
-            if len(line) > MAX_CHARACTERS and not options.truncate:
+        for (number, line), fit in zip(part, fits, strict=True):
+            if fit:
+                verdict = next(verdicts)
+                row, words = verdict.to_dict(), _plain(verdict)
+                flagged |= verdict.flagged
+            else:
+                row = {"error": f"{len(line):,} characters; expected at most {MAX_CHARACTERS:,}"}
+                words = f"not judged: {row['error']}"
                 unread += 1
-                row = {"line": number, "error": f"{len(line):,} characters; expected at most {MAX_CHARACTERS:,}"}
-                print(json.dumps(row) if options.json else f"{number}: not judged: {row['error']}", flush=True)
-                continue
-            verdict = next(verdicts)
-            row = {"line": number} | verdict.to_dict()
-            print(json.dumps(row) if options.json else f"{number}: {_plain(verdict)}", flush=True)
-            flagged |= verdict.flagged
+            print(json.dumps({"line": number} | row) if options.json else f"{number}: {words}", flush=True)
     if not number:
-        raise _nothing(options)
+        _check_pipe(options)
     if unread:
         raise ValueError(f"{unread:,} of {number:,} lines are too long and were not judged: split them, or --truncate")
     return flagged
 
 
-def _nothing(options: argparse.Namespace) -> ValueError:
-    where = options.file or "standard input"
-    return ValueError(f'no text on {where}; expected some, or: python -m guardlib scan "text"')
+def _check_pipe(options: argparse.Namespace) -> None:
+    """Raise ValueError where what held no text is standard input: the command before it failed."""
+    if options.text is None and options.file is None:
+        raise ValueError('no text on standard input; expected some, or: python -m guardlib scan "text"')
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 
 from torch import nn
@@ -66,9 +65,3 @@ def keep(folder: Path, identity: dict[str, str], rows: list[dict]) -> None:
     os.replace(temporary, place / _ROWS)  # at once: half a file would be no row
     for weights in place.glob("*.safetensors"):
         weights.unlink()
-
-
-def discard_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints and the kept rows of every run below ``folder``: when their stage is done."""
-    for place in list(folder.rglob(CHECKPOINTS)):
-        shutil.rmtree(place, ignore_errors=True)

@@ -76,10 +76,12 @@ LOOKS: dict[str, Look] = {
     "rules": Look("rules", GREY, "P", (0, (1, 1))),
     "regex": Look("rules", GREY, "P", (0, (1, 1))),
 }
+_SHAPES = (("<", (0, (3, 1, 1, 1, 1, 1))), (">", (0, (6, 2))), ("h", (0, (2, 2))))
+_COLOURS = (GREEN, VERMILLION, PURPLE, BLACK, ORANGE, SKY, GREY)
+#: Every shape in every colour (their numbers have no common divisor); neighbours differ in both.
 _SPARE = tuple(
-    Look("", colour, marker, line)
-    for marker, line in (("<", (0, (3, 1, 1, 1, 1, 1))), (">", (0, (6, 2))), ("h", (0, (2, 2))))
-    for colour in (GREEN, VERMILLION, PURPLE, BLACK, ORANGE, SKY, GREY)
+    Look("", _COLOURS[place % len(_COLOURS)], *_SHAPES[place % len(_SHAPES)])
+    for place in range(len(_SHAPES) * len(_COLOURS))
 )
 
 

@@ -114,7 +114,7 @@ class Unfolder:
             ("spaced", _SPACED, self._join_letters),
             ("spaced", _RUN_TOGETHER, self._split_words),
         )
-        self._on_non_ascii: tuple[tuple[str, Callable[[str], str]], ...] = (
+        self._on_characters: tuple[tuple[str, Callable[[str], str]], ...] = (
             ("invisible", self._strip_invisible),
             ("upside down", self._turn_back),
             ("accents", self._strip_accents),
@@ -151,7 +151,7 @@ class Unfolder:
             elif better:
                 beside.append(View("deletions", undone, True))
         if not text.isascii() or INVISIBLE.search(text):
-            for rule, undo in self._on_non_ascii:
+            for rule, undo in self._on_characters:
                 undone = undo(current)
                 if undone != current:
                     if rule == "upside down" and self._reads_in_part(current):

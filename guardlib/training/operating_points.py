@@ -195,8 +195,9 @@ def finish_training(
 
 
 def discard_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a training: when all that is made of it is on disk."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    """Remove the checkpoints of every training in ``folder`` and below: when all that is made of them is on disk."""
+    for place in list(folder.rglob(CHECKPOINTS)):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def score_split(guardrail: Guardrail, frame: pd.DataFrame, split: str, profile: Profile) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from guardlib.distillation.finished import discard_checkpoints, keep, model_digest, recall, text_digest
+from guardlib.distillation.finished import keep, model_digest, recall, text_digest
 
 IDENTITY = {"seed": "0", "text": "abc"}
 ROWS = [{"system": "taught", "auroc": 0.1 + 0.2, "n_pos": 3}]
@@ -53,13 +53,6 @@ def test_a_damaged_file_is_no_row(folder, text):
 
 def test_nothing_there_is_no_row(tmp_path):
     assert recall(tmp_path / "nowhere", IDENTITY, True) is None
-
-
-def test_only_checkpoints_are_discarded(folder):
-    (folder.parent / "teacher" / "checkpoints").mkdir(parents=True)
-    discard_checkpoints(folder.parent)
-    assert [path.name for path in folder.iterdir()] == ["history.csv"]
-    assert not list(folder.parent.rglob("checkpoints"))
 
 
 def test_digests_tell_weights_and_texts_apart(student, teacher, pieces):

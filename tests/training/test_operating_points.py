@@ -11,7 +11,7 @@ from guardlib.model.inference import Calibration, WindowScores, decide, score_wi
 from guardlib.model.router import Router, uncertainty
 from guardlib.text.reading import Window
 from guardlib.text.views import RAW, View
-from guardlib.training.operating_points import calibrate, finish_training, fit_router
+from guardlib.training.operating_points import calibrate, discard_checkpoints, finish_training, fit_router
 from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader, pruned
 
 
@@ -35,6 +35,16 @@ def test_the_fit_finds_what_foretells_the_gain():
     assert np.corrcoef(scores.router, entropy)[0, 1] < 0.2
     assert np.corrcoef(fitted.router, entropy)[0, 1] > 0.9
     assert fitted.router.std() == pytest.approx(1, rel=1e-3)
+
+
+def test_only_checkpoints_are_discarded(tmp_path):
+    for run in (tmp_path, tmp_path / "seed_1"):
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints" / "last.safetensors").write_bytes(b"weights")
+        (run / "history.csv").write_text("step\n1\n")
+    discard_checkpoints(tmp_path)
+    assert not list(tmp_path.rglob("checkpoints"))
+    assert len(list(tmp_path.rglob("history.csv"))) == 2
 
 
 def benign_texts(texts: int, windows: int, rng: np.random.Generator) -> WindowScores:

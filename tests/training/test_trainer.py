@@ -485,6 +485,11 @@ def test_precision():
         pick_precision("float16", cpu)  # by whoever does not scale the loss
 
 
+def test_a_gpu_that_emulates_bfloat16_trains_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert pick_precision("auto", torch.device("cuda")) == torch.float32
+
+
 if __name__ == "__main__":
     import tempfile
 
