@@ -35,7 +35,7 @@ from guardlib.report.provenance import git_commit
 from guardlib.settings import get_profile, parse_setting
 from guardlib.training.adversarial import perturbed, worst_perturbation
 from guardlib.training.examples import Epoch
-from guardlib.training.operating_points import calibrate
+from guardlib.training.operating_points import finish_training
 from guardlib.training.quantization import rounded_activations
 from guardlib.training.step import forward
 from guardlib.training.trainer import train
@@ -59,9 +59,8 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
         guard = build_guardrail(profile, train_frame["text"], Path(folder))
         parts = (guard.model, guard.reader, train_frame, validation)
         history = train(*parts, profile, Path(folder))
-    size = profile.evaluation.tokens_per_batch
-    scored = score_windows(guard.model, guard.reader, validation["text"].tolist(), size)
-    calibration = calibrate(scored, validation["label"].to_numpy(np.int64), profile)
+        guard, _ = finish_training(guard, train_frame, validation, profile, Path(folder))
+    size, calibration = profile.evaluation.tokens_per_batch, guard.calibration
     verdicts = decide(score_windows(guard.model, guard.reader, unseen["text"].tolist(), size), calibration)
     score = 1 - verdicts.probabilities[:, Label.BENIGN]
     with rounded_activations(guard.model):

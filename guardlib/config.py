@@ -59,6 +59,8 @@ class ModelConfig:
     deep_budget: float = 0.30
     dropout: float = 0.1  # in the heads
     layer_dropout: float = 0.0  # in the layers; of use only where texts are seen several times
+    ngram_rows: int = 131_072  # of the n-gram head's table: one for each piece, the rest shared by pairs
+    ngram_weight: float = 1.0  # of what it says, beside the fast head; 0: not fitted
     use_characters: bool = True  # add what the characters of a piece say to its embedding
     use_views: bool = True  # unfold what a text hides before it is read
 
@@ -219,7 +221,9 @@ PROFILES: dict[str, Profile] = {
     "smoke": Profile(
         name="smoke",
         data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=12),
-        model=ModelConfig(vocab_size=3000, stem_layers=1, deep_layers=1, num_experts=2, max_length=64),
+        model=ModelConfig(
+            vocab_size=3000, ngram_rows=16_384, stem_layers=1, deep_layers=1, num_experts=2, max_length=64
+        ),
         training=TrainingConfig(
             epochs=1,
             tokens_per_batch=1024,
@@ -266,7 +270,7 @@ PROFILES: dict[str, Profile] = {
         name="release",
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
-        training=TrainingConfig(epochs=4, max_train_tokens=4_000_000, written_weight=0.6),
+        training=TrainingConfig(epochs=4, max_train_tokens=2_000_000, written_weight=0.6),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),

@@ -37,6 +37,7 @@ TINY = ModelConfig(
     char_buckets=256,
     char_dim=8,
     char_filters=8,
+    ngram_rows=8192,
     router_hidden=16,
 )
 
@@ -71,11 +72,18 @@ def make_reader(max_length: int = TINY.max_length, views: bool = True) -> Reader
 
 
 def make_model(config: ModelConfig = TINY, seed: int = 0) -> DualBranchModel:
-    """A model with random weights, the character projection too (it starts at zero, which would hide mistakes)."""
+    """A model with random weights, characters and n-grams too (they start at zero, which would hide mistakes)."""
     torch.manual_seed(seed)
     model = DualBranchModel(config, VOCABULARY)
     torch.nn.init.normal_(model.front.embeddings.characters.out.weight, std=0.1)
+    torch.nn.init.normal_(model.front.ngrams.table)  # it, too
     return model.eval()
+
+
+def count_weights(model: DualBranchModel) -> int:
+    """All that is learnt: parameters, and the n-gram head, which no gradient trains."""
+    ngrams = model.front.ngrams
+    return sum(p.numel() for p in model.parameters()) + ngrams.table.numel() + ngrams.bias.numel()
 
 
 def make_batch(texts: list[str], max_length: int = TINY.max_length) -> Batch:

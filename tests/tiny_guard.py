@@ -30,6 +30,7 @@ SHAPE = {
     "deep_layers": 2,
     "num_experts": 4,
     "char_filters": 16,
+    "ngram_rows": 8192,
     "router_hidden": 16,
 }
 TEXTS = (
@@ -86,11 +87,12 @@ def build() -> Tiny:
 
 
 def _stir(model: nn.Module) -> None:
-    """Weights under which characters, gates, heads and router all matter, as they do after training."""
+    """Weights under which characters, n-grams, gates, heads and router all matter, as they do after training."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         model.front.embeddings.characters.out.weight.normal_(std=0.5, generator=generator)
         model.front.router.out.weight.normal_(std=1.0, generator=generator)
+        model.front.ngrams.table.normal_(std=0.5, generator=generator)
         for head in (model.front.head, model.deep.head):
             head.dense.weight.normal_(std=0.2, generator=generator)
             head.out.weight.normal_(std=0.5, generator=generator)

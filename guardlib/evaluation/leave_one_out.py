@@ -102,7 +102,7 @@ def fit_guard(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile) -
         folder = Path(name)
         guardrail = build_guardrail(profile, train["text"], folder)
         train_model(guardrail.model, guardrail.reader, train, validation, profile, folder, progress_bar=False)
-        guardrail, _ = finish_training(guardrail, validation, profile, folder)
+        guardrail, _ = finish_training(guardrail, train, validation, profile, folder)
 
     def predict(texts: Sequence[str]) -> np.ndarray:
         scores = score_windows(guardrail.model, guardrail.reader, list(texts), profile.evaluation.tokens_per_batch)

@@ -25,7 +25,8 @@ from guardlib.model.deep_branch import DeepBranch
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.fast_branch import FastBranch
 
-FRONT_INPUTS, FRONT_OUTPUTS = ("input_ids", "char_ids", "attention_mask"), ("hidden", "fast_logits", "router_logit")
+FRONT_INPUTS = ("input_ids", "char_ids", "attention_mask")
+FRONT_OUTPUTS = ("hidden", "fast_logits", "router_logit", "ngram_logits")
 DEEP_INPUTS, DEEP_OUTPUTS = ("hidden", "attention_mask"), ("logits",)
 OPSET = 23  # the first with attention as one operator
 
@@ -70,7 +71,7 @@ def export_graphs(model: DualBranchModel, spellings: np.ndarray, folder: Path, o
 
 
 def export_front(model: DualBranchModel, spellings: np.ndarray, path: Path, opset: int = OPSET) -> None:
-    """input_ids and attention_mask int64 [B, L], char_ids int64 [B, L, C] → hidden, fast_logits, router_logit."""
+    """input_ids and attention_mask int64 [B, L], char_ids int64 [B, L, C] → :data:`FRONT_OUTPUTS`."""
     config, vocab = model.config, model.front.embeddings.word.num_embeddings
     size = (2, 7)  # a dimension of 1 would be frozen
     example = (
@@ -79,7 +80,7 @@ def export_front(model: DualBranchModel, spellings: np.ndarray, path: Path, opse
         torch.ones(size, dtype=torch.int64),
     )
     embeddings = SpelledEmbeddings(model.front.embeddings, torch.from_numpy(spellings))
-    front = FastBranch(embeddings, model.front.stem, model.front.head, model.front.router)
+    front = FastBranch(embeddings, model.front.stem, model.front.head, model.front.ngrams, model.front.router)
     export_module(front, example, path, FRONT_INPUTS, FRONT_OUTPUTS, config.max_length, opset)
 
 

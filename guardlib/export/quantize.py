@@ -9,7 +9,8 @@ of activations that reach far are narrowed and the weights behind them widened a
 down, what rounding moves the logits by in the mean is given back (:mod:`.correction`).
 
 Embedding tables, which ONNX Runtime would give one scale for all rows, get one per row. Outputs of a few channels
-(class logits, routing logit, expert gates) and what is small stay in float32: they weigh nothing and decide much.
+(class logits, n-grams, routing logit, expert gates) and what is small stay in float32: they weigh little and decide
+much.
 """
 
 from __future__ import annotations
@@ -283,11 +284,12 @@ def _kept_in_float(proto: onnx.ModelProto) -> list[str]:
 
 
 def _lookups(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Lookups in float tables of a megabyte or more."""
+    """Lookups in float tables of a megabyte or more, 16 channels or more."""
     large = {
         tensor.name
         for tensor in proto.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2 and 4 * np.prod(tensor.dims) >= _SMALL
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2
+        if 4 * np.prod(tensor.dims) >= _SMALL and tensor.dims[1] >= _FEW_CHANNELS
     }
     return [node for node in proto.graph.node if node.op_type == "Gather" and node.input[0] in large]
 

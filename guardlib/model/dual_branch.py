@@ -19,6 +19,7 @@ from guardlib.labels import NUM_CLASSES
 from guardlib.model.deep_branch import DeepBranch, ExpertLayer, MixtureOfExperts
 from guardlib.model.embeddings import MAX_CHARS, CharacterCNN, GuardEmbeddings
 from guardlib.model.fast_branch import FastBranch
+from guardlib.model.ngrams import NgramHead
 from guardlib.model.router import Router
 from guardlib.model.transformer import ClassifierHead, TransformerLayer
 from guardlib.paths import run_again
@@ -49,7 +50,9 @@ class DualBranchModel(nn.Module):
         embeddings = GuardEmbeddings(vocab, config.max_length, width, characters, config.layer_dropout)
         stem = [TransformerLayer(width, heads, ffn, config.layer_dropout) for _ in range(config.stem_layers)]
         router = Router(width, config.router_hidden, config.use_entropy)
-        self.front = FastBranch(embeddings, stem, ClassifierHead(width, NUM_CLASSES, config.dropout), router)
+        head = ClassifierHead(width, NUM_CLASSES, config.dropout)
+        ngrams = NgramHead(config.ngram_rows, vocab, NUM_CLASSES)
+        self.front = FastBranch(embeddings, stem, head, ngrams, router)
         deep = [
             ExpertLayer(
                 TransformerLayer(width, heads, ffn, config.layer_dropout),
@@ -64,7 +67,8 @@ class DualBranchModel(nn.Module):
         """Run both branches on every text, as training and analysis need."""
         front = self.front(input_ids_BL, char_ids_BLC, attention_mask_BL)
         deep = self.deep(front.hidden, attention_mask_BL)
-        return DualOutput(front.fast_logits, deep.logits, front.router_logit, deep.balance_loss, deep.load)
+        deep_logits = deep.logits + front.ngram_logits
+        return DualOutput(front.fast_logits, deep_logits, front.router_logit, deep.balance_loss, deep.load)
 
     def info(self) -> dict[str, int]:
         """Parameters per part, and active per token on each route (looking up a row of a table counts as none)."""
@@ -72,7 +76,9 @@ class DualBranchModel(nn.Module):
         tables = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Embedding))
         experts = sum(count(layer.experts.experts) for layer in self.deep.layers)
         idle = experts * (self.config.num_experts - 1) // self.config.num_experts
-        front, deep = count(self.front), count(self.deep)
+        ngrams = self.front.ngrams.table.numel() + self.front.ngrams.bias.numel()
+        tables += ngrams
+        front, deep = count(self.front) + ngrams, count(self.deep)
         return {
             "total": front + deep,
             "front": front,
@@ -102,6 +108,13 @@ def check_model_config(config: ModelConfig) -> None:
         )
     if not config.char_widths or min(config.char_widths) < 1:
         raise ConfigError(f"model.char_widths is {config.char_widths}; expected one or more widths of at least 1")
+    if config.ngram_rows < 2 * config.vocab_size:
+        raise ConfigError(
+            f"model.ngram_rows is {config.ngram_rows}; expected at least {2 * config.vocab_size}: a row for each of "
+            f"model.vocab_size ({config.vocab_size}) pieces and as many for pairs"
+        )
+    if not 0 <= config.ngram_weight < float("inf"):
+        raise ConfigError(f"model.ngram_weight is {config.ngram_weight}; expected 0 (no n-grams) or more")
     for name in ("dropout", "layer_dropout"):
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"model.{name} is {getattr(config, name)}; expected 0 to below 1")

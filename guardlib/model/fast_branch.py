@@ -7,28 +7,39 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from guardlib.model.embeddings import GuardEmbeddings
+from guardlib.model.ngrams import NgramHead
 from guardlib.model.router import Router
 from guardlib.model.transformer import ClassifierHead, TransformerLayer, pool
 
 
 class FrontOutput(NamedTuple):
-    """hidden [B, L, D] for the deep branch, fast_logits [B, K], router_logit [B]."""
+    """hidden [B, L, D] for the deep branch, fast_logits [B, K], router_logit [B], and ngram_logits [B, K].
+
+    fast_logits has the n-grams in it; those of the deep branch are to be added to its own.
+    """
 
     hidden: Tensor
     fast_logits: Tensor
     router_logit: Tensor
+    ngram_logits: Tensor
 
 
 class FastBranch(nn.Module):
-    """Embeddings → stem layers → fast head and router. Every text takes this path; 70 % take no other."""
+    """Embeddings → stem layers → fast head, which n-grams join, and router. 70 % of texts take no other path."""
 
     def __init__(
-        self, embeddings: GuardEmbeddings, stem: list[TransformerLayer], head: ClassifierHead, router: Router
+        self,
+        embeddings: GuardEmbeddings,
+        stem: list[TransformerLayer],
+        head: ClassifierHead,
+        ngrams: NgramHead,
+        router: Router,
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
         self.stem = nn.ModuleList(stem)
         self.head = head
+        self.ngrams = ngrams
         self.router = router
 
     def forward(self, input_ids_BL: Tensor, char_ids_BLC: Tensor, attention_mask_BL: Tensor) -> FrontOutput:
@@ -37,5 +48,6 @@ class FastBranch(nn.Module):
         for layer in self.stem:
             x_BLD = layer(x_BLD, mask_B11L)
         pooled = pool(x_BLD, attention_mask_BL)
-        fast_logits = self.head(pooled)
-        return FrontOutput(x_BLD, fast_logits, self.router(pooled, fast_logits))
+        ngram_logits = self.ngrams(input_ids_BL)
+        fast_logits = self.head(pooled) + ngram_logits
+        return FrontOutput(x_BLD, fast_logits, self.router(pooled, fast_logits), ngram_logits)

@@ -161,14 +161,18 @@ class GuardModel:
     def __init__(self, front: bytes | Path, deep: bytes | Path, threads: int | None = None) -> None:
         self._front = make_session(front, threads)
         self._deep = make_session(deep, threads)
+        self._has_ngrams = any(output.name == "ngram_logits" for output in self._front.get_outputs())
 
-    def front(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """hidden [B, L, D], fast logits [B, K], routing logits [B]."""
+    def front(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """hidden [B, L, D], fast logits [B, K], routing logits [B]; n-gram logits [B, K], zeros in older guards."""
         arrays = {"input_ids": batch.input_ids, "char_ids": batch.char_ids, "attention_mask": batch.attention_mask}
-        return tuple(self._front.run(["hidden", "fast_logits", "router_logit"], arrays))
+        outputs = self._front.run(
+            ["hidden", "fast_logits", "router_logit"] + ["ngram_logits"] * self._has_ngrams, arrays
+        )
+        return tuple(outputs) if self._has_ngrams else (*outputs, np.zeros_like(outputs[1]))
 
     def deep(self, hidden: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        """Logits [B, K] for stem states [B, L, D]."""
+        """Logits [B, K] for stem states [B, L, D], without those of n-grams."""
         return self._deep.run(["logits"], {"hidden": hidden, "attention_mask": attention_mask})[0]
 
 
@@ -192,11 +196,11 @@ def run_windows(
     router = np.zeros(len(read), np.float32)
     for rows in batches_by_length([len(window) for window in read], tokens_per_batch):
         batch = reader.collate([read[row] for row in rows])
-        hidden, fast[rows], router[rows] = model.front(batch)
+        hidden, fast[rows], router[rows], ngrams = model.front(batch)
         sent = router[rows] >= router_threshold
         if sent.all():  # the common case of one text: no copy
-            deep[rows] = model.deep(hidden, batch.attention_mask)
+            deep[rows] = model.deep(hidden, batch.attention_mask) + ngrams
         elif sent.any():
-            deep[rows[sent]] = model.deep(hidden[sent], batch.attention_mask[sent])
+            deep[rows[sent]] = model.deep(hidden[sent], batch.attention_mask[sent]) + ngrams[sent]
     seconds = time.perf_counter() - started
     return WindowScores(windows, fast[places], deep[places], router[places], len(texts), seconds)

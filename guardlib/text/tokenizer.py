@@ -102,10 +102,14 @@ class GuardTokenizer:
         """Whole words (two letters or more) of the vocabulary: what counts as readable (see :mod:`.views`)."""
         return frozenset(w for w in self._tokenizer.get_vocab() if len(w) > 1 and w.isalpha())
 
+    def names(self) -> list[str]:
+        """Every piece of the vocabulary, in order of its id."""
+        vocabulary = self._tokenizer.get_vocab()
+        return sorted(vocabulary, key=vocabulary.__getitem__)
+
     def spellings(self) -> np.ndarray:
         """Characters of every piece, as the vocabulary has it and with a capital: int32 [2, V, C]; specials: none."""
-        vocabulary = self._tokenizer.get_vocab()
-        names = [piece.removeprefix("##") for piece in sorted(vocabulary, key=vocabulary.__getitem__)]
+        names = [piece.removeprefix("##") for piece in self.names()]
         names[: len(SPECIALS)] = [""] * len(SPECIALS)
         return np.stack([self._characters(names), self._characters([name.capitalize() for name in names])])
 

@@ -32,6 +32,7 @@ from guardlib.model.router import Router, uncertainty
 from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
 from guardlib.text.reading import worst_window
+from guardlib.training.ngram_fit import fit_ngrams
 
 
 def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Calibration:
@@ -161,9 +162,9 @@ def score_frame(frame: pd.DataFrame, scores: WindowScores, calibration: Calibrat
 
 
 def finish_training(
-    guardrail: Guardrail, validation: pd.DataFrame, profile: Profile, folder: Path
+    guardrail: Guardrail, train: pd.DataFrame, validation: pd.DataFrame, profile: Profile, folder: Path
 ) -> tuple[Guardrail, pd.DataFrame]:
-    """Settle router and thresholds on the whole validation split, and save.
+    """Fit the n-gram head on the training split, settle router and thresholds on the whole validation split, and save.
 
     Returns:
         The calibrated guardrail and its validation score rows.
@@ -172,11 +173,17 @@ def finish_training(
         RouterCollapse: the router sends (nearly) all texts one way, or cannot tell them apart. Where the routing
             threshold is a setting, that is a warning.
     """
-    router = guardrail.model.front.router
+    router, ngrams = guardrail.model.front.router, guardrail.model.front.ngrams
     router.forget()  # so that calling this twice gives the same
+    ngrams.forget()
     texts, labels = validation["text"].tolist(), validation["label"].to_numpy(np.int64)
     budget = profile.evaluation.tokens_per_batch
     scores = score_windows(guardrail.model, guardrail.reader, texts, budget, "validation")
+    if profile.model.ngram_weight:
+        # Its logits are calibrated as they come; the transformer's are worth their temperature.
+        scale = profile.model.ngram_weight * _temperatures(scores, labels).fast_temperature
+        fit_ngrams(guardrail, train, profile, scale)
+        scores = score_windows(guardrail.model, guardrail.reader, texts, budget, "validation")
     if profile.model.use_entropy and profile.model.router_threshold is None:
         scores = fit_router(router, scores, labels)
     calibration = calibrate(scores, labels, profile)

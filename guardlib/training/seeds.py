@@ -57,7 +57,7 @@ def _train(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -
     (folder / _IDENTITY).unlink(missing_ok=True)
     guardrail = build_guardrail(profile, frames["train"]["text"], folder)
     train(guardrail.model, guardrail.reader, frames["train"], frames["validation"], profile, folder)
-    guardrail, _ = finish_training(guardrail, frames["validation"], profile, folder)
+    guardrail, _ = finish_training(guardrail, frames["train"], frames["validation"], profile, folder)
     rows = score_split(guardrail, frames["test"], "test", profile)
     rows.to_parquet(folder / _SCORES)
     discard_checkpoints(folder)

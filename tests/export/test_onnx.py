@@ -53,8 +53,8 @@ def run_torch(tiny, batch: Batch):
 def test_float32_graphs_equal_torch(tiny, exported, size):
     batch = random_batch(tiny, size)
     expected = run_torch(tiny, batch)
-    hidden, fast, router = exported.front(batch)
-    deep = exported.deep(hidden, batch.attention_mask)
+    hidden, fast, router, ngrams = exported.front(batch)
+    deep = exported.deep(hidden, batch.attention_mask) + ngrams
     assert hidden.shape == (*size, tiny.profile.model.d_model)
     np.testing.assert_allclose(fast, expected.fast_logits, atol=1e-4)
     np.testing.assert_allclose(router, expected.router_logit, atol=1e-4)
@@ -79,10 +79,10 @@ def test_one_graph_takes_every_batch_and_length(long_pair, size):
     mask = torch.ones(size, dtype=torch.int64)
     with torch.inference_mode():
         expected = model(ids, characters, mask)
-    hidden, fast, router = graphs.front(Batch(ids.numpy(), characters.numpy(), mask.numpy()))
+    hidden, fast, router, ngrams = graphs.front(Batch(ids.numpy(), characters.numpy(), mask.numpy()))
     np.testing.assert_allclose(fast, expected.fast_logits, atol=1e-4)
     np.testing.assert_allclose(router, expected.router_logit, atol=1e-4)
-    np.testing.assert_allclose(graphs.deep(hidden, mask.numpy()), expected.deep_logits, atol=1e-4)
+    np.testing.assert_allclose(graphs.deep(hidden, mask.numpy()) + ngrams, expected.deep_logits, atol=1e-4)
 
 
 def test_parity_is_shown_with_every_expert_at_work(tiny):
@@ -138,8 +138,9 @@ def test_padding_does_not_matter(tiny, exported):
     batch = random_batch(tiny, (1, 6))
     arrays = (batch.input_ids, batch.char_ids, batch.attention_mask)
     padded = Batch(*(np.concatenate([array, np.zeros_like(array)], axis=1) for array in arrays))
-    hidden, fast, router = exported.front(batch)
-    hidden_padded, fast_padded, router_padded = exported.front(padded)
+    hidden, fast, router, ngrams = exported.front(batch)
+    hidden_padded, fast_padded, router_padded, ngrams_padded = exported.front(padded)
+    np.testing.assert_allclose(ngrams, ngrams_padded, atol=1e-5)
     np.testing.assert_allclose(fast, fast_padded, atol=1e-4)
     np.testing.assert_allclose(router, router_padded, atol=1e-4)
     deep = exported.deep(hidden, batch.attention_mask)
@@ -195,3 +196,19 @@ def test_export_leaves_modes_as_they_were(tmp_path):
     assert not module.inner.training
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx"]
     assert "Dropout" not in {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
+
+
+def test_a_guard_from_before_the_ngrams_has_none(tiny, tmp_path):
+    folder, batch = tiny.folder / "guard_float32", random_batch(tiny, (2, 9))
+    proto = onnx.load(folder / "front.onnx")
+    kept = [output for output in proto.graph.output if output.name != "ngram_logits"]
+    del proto.graph.output[:]
+    proto.graph.output.extend(kept)
+    older = GuardModel(proto.SerializeToString(), folder / "deep.onnx", threads=1)
+    *outputs, ngrams = older.front(batch)
+    for found, expected in zip(
+        outputs, GuardModel(folder / "front.onnx", folder / "deep.onnx").front(batch), strict=False
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert ngrams.shape == (2, 4)
+    assert not ngrams.any()

@@ -94,13 +94,13 @@ def guardrail(tmp_path):
 
 def test_the_model_gives_the_routing_scores_that_were_fitted(guardrail, tmp_path):
     frame, profile = make_frame(60), make_profile()
-    finished, rows = finish_training(guardrail, frame, profile, tmp_path)
+    finished, rows = finish_training(guardrail, frame, frame, profile, tmp_path)
     mix = finished.model.front.router.mix.clone()
     assert mix.tolist() != [1.0, 0.0, 0.0]
     loaded = load_guardrail(tmp_path, TINY)
     again = score_windows(loaded.model, loaded.reader, frame["text"].tolist(), 4096)
     np.testing.assert_allclose(np.sort(again.router), np.sort(rows["router"]), rtol=1e-5)
-    finish_training(guardrail, frame, profile, tmp_path)
+    finish_training(guardrail, frame, frame, profile, tmp_path)
     torch.testing.assert_close(guardrail.model.front.router.mix, mix)
 
 
@@ -108,6 +108,6 @@ def test_a_fixed_routing_threshold_is_one_of_the_learnt_logit(guardrail, tmp_pat
     profile = make_profile()
     profile = dataclasses.replace(profile, model=dataclasses.replace(profile.model, router_threshold=0.3))
     with pytest.warns(UserWarning, match=r"router_threshold=0\.3: the router sends 100\.0% of texts deep"):
-        finished, _ = finish_training(guardrail, make_frame(60), profile, tmp_path)
+        finished, _ = finish_training(guardrail, make_frame(60), make_frame(60), profile, tmp_path)
     assert finished.model.front.router.mix.tolist() == [1.0, 0.0, 0.0]
     assert finished.calibration.router_threshold == pytest.approx(np.log(0.3 / 0.7))
