@@ -51,7 +51,7 @@ def _steps(guard: Guard, text: str) -> dict[str, float]:
     read, _ = timed("windows", distinct_windows, windows)
     for rows in batches_by_length([len(window) for window in read], TOKENS_PER_BATCH):
         batch = timed("windows", reader.collate, [read[row] for row in rows])
-        hidden, _, router = timed("front graph", guard.model.front, batch)
+        hidden, _, router, _ = timed("front graph", guard.model.front, batch)
         sent = router >= limit
         if sent.any():
             timed("deep graph", guard.model.deep, hidden[sent], batch.attention_mask[sent])

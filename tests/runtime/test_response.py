@@ -62,7 +62,7 @@ def test_layout_is_the_documented_one():
 def test_every_view_has_a_family():
     """Names of the rules are taken from a guard's own source, so that a new rule cannot be forgotten."""
     unfolder = views.Unfolder(frozenset(), {}, WordOrder({}))
-    rules = {rule for rule, *_ in (*unfolder._segments, *unfolder._on_non_ascii)} | set(unfolder._on_whole_text)
+    rules = {rule for rule, *_ in (*unfolder._segments, *unfolder._on_characters)} | set(unfolder._on_whole_text)
     assert rules | {views.RAW, views.WORD_ORDER, "deletions", "structure"} == set(FAMILIES)
 
 

@@ -84,6 +84,7 @@ def test_training_with_it_makes_rounding_cost_less(tmp_path, monkeypatch):
     for share in (0.0, 1.0):
         profile = make_profile(epochs=8, quantization_aware_share=share)
         model = make_model()
+        model.front.ngrams.forget()  # as in training
         train(model, make_reader(), frame, frame[:40], profile, tmp_path / str(share), progress_bar=False)
         batch = Epoch(frame, make_reader(), profile.training, seed=1, epoch=0)[0]
         with rounded_activations(model):
