@@ -60,7 +60,9 @@ class ModelConfig:
     dropout: float = 0.1  # in the heads
     layer_dropout: float = 0.0  # in the layers; of use only where texts are seen several times
     ngram_rows: int = 131_072  # of the n-gram head's table: one for each piece, the rest shared by pairs
-    ngram_weight: float = 1.0  # of what it says, beside the fast head; 0: not fitted
+    ngram_weight: float | None = (
+        None  # of what it says beside the transformer; None: as validation has it; 0: not fitted
+    )
     use_characters: bool = True  # add what the characters of a piece say to its embedding
     use_views: bool = True  # unfold what a text hides before it is read
 

@@ -77,13 +77,13 @@ def make_model(config: ModelConfig = TINY, seed: int = 0) -> DualBranchModel:
     model = DualBranchModel(config, VOCABULARY)
     torch.nn.init.normal_(model.front.embeddings.characters.out.weight, std=0.1)
     torch.nn.init.normal_(model.front.ngrams.table)  # it, too
+    model.front.ngrams.weight.fill_(1.0)
     return model.eval()
 
 
 def count_weights(model: DualBranchModel) -> int:
     """All that is learnt: parameters, and the n-gram head, which no gradient trains."""
-    ngrams = model.front.ngrams
-    return sum(p.numel() for p in model.parameters()) + ngrams.table.numel() + ngrams.bias.numel()
+    return sum(p.numel() for p in [*model.parameters(), *model.front.ngrams.buffers()])
 
 
 def make_batch(texts: list[str], max_length: int = TINY.max_length) -> Batch:

@@ -93,6 +93,7 @@ def _stir(model: nn.Module) -> None:
         model.front.embeddings.characters.out.weight.normal_(std=0.5, generator=generator)
         model.front.router.out.weight.normal_(std=1.0, generator=generator)
         model.front.ngrams.table.normal_(std=0.5, generator=generator)
+        model.front.ngrams.weight.fill_(1.0)
         for head in (model.front.head, model.deep.head):
             head.dense.weight.normal_(std=0.2, generator=generator)
             head.out.weight.normal_(std=0.5, generator=generator)

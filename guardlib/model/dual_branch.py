@@ -76,7 +76,7 @@ class DualBranchModel(nn.Module):
         tables = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Embedding))
         experts = sum(count(layer.experts.experts) for layer in self.deep.layers)
         idle = experts * (self.config.num_experts - 1) // self.config.num_experts
-        ngrams = self.front.ngrams.table.numel() + self.front.ngrams.bias.numel()
+        ngrams = sum(values.numel() for values in self.front.ngrams.buffers())
         tables += ngrams
         front, deep = count(self.front) + ngrams, count(self.deep)
         return {
@@ -113,8 +113,8 @@ def check_model_config(config: ModelConfig) -> None:
             f"model.ngram_rows is {config.ngram_rows}; expected at least {2 * config.vocab_size}: a row for each of "
             f"model.vocab_size ({config.vocab_size}) pieces and as many for pairs"
         )
-    if not 0 <= config.ngram_weight < float("inf"):
-        raise ConfigError(f"model.ngram_weight is {config.ngram_weight}; expected 0 (no n-grams) or more")
+    if config.ngram_weight is not None and not 0 <= config.ngram_weight < float("inf"):
+        raise ConfigError(f"model.ngram_weight is {config.ngram_weight}; expected none, 0 (no n-grams) or more")
     for name in ("dropout", "layer_dropout"):
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"model.{name} is {getattr(config, name)}; expected 0 to below 1")

@@ -29,7 +29,7 @@ class Ngrams(NamedTuple):
 
 
 class NgramHead(nn.Module):
-    """int64 [B, L] → logits [B, K]: the sum of its n-grams' rows over the root of their number, and a bias."""
+    """int64 [B, L] → logits [B, K]: (the sum of its n-grams' rows over the root of their number + bias) * weight."""
 
     def __init__(self, buckets: int, vocab: int, classes: int) -> None:
         super().__init__()
@@ -37,11 +37,12 @@ class NgramHead(nn.Module):
         # No parameters: never trained by gradient.
         self.register_buffer("table", torch.zeros(buckets, classes))
         self.register_buffer("bias", torch.zeros(classes))
+        self.register_buffer("weight", torch.zeros(()))  # of all it says, beside the transformer
 
     def forget(self) -> None:
         """Undo the fit: zero logits, as in training."""
-        self.table.zero_()
-        self.bias.zero_()
+        for values in self.buffers():
+            values.zero_()
 
     def ngrams(self, input_ids_BL: Tensor) -> Ngrams:
         """The n-grams of each window."""
@@ -54,4 +55,4 @@ class NgramHead(nn.Module):
         rows_BG, real_BG = self.ngrams(input_ids_BL)
         real_BG1 = real_BG.to(self.table.dtype).unsqueeze(-1)
         total_BK = (F.embedding(rows_BG, self.table) * real_BG1).sum(1)
-        return total_BK / real_BG1.sum(1).clamp(min=1).sqrt() + self.bias
+        return (total_BK / real_BG1.sum(1).clamp(min=1).sqrt() + self.bias) * self.weight

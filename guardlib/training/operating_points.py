@@ -32,7 +32,7 @@ from guardlib.model.router import Router, uncertainty
 from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
 from guardlib.text.reading import worst_window
-from guardlib.training.ngram_fit import fit_ngrams
+from guardlib.training.ngram_fit import best_weight, fit_ngrams
 
 
 def calibrate(scores: WindowScores, labels: np.ndarray, profile: Profile) -> Calibration:
@@ -179,10 +179,10 @@ def finish_training(
     texts, labels = validation["text"].tolist(), validation["label"].to_numpy(np.int64)
     budget = profile.evaluation.tokens_per_batch
     scores = score_windows(guardrail.model, guardrail.reader, texts, budget, "validation")
-    if profile.model.ngram_weight:
-        # Its logits are calibrated as they come; the transformer's are worth their temperature.
-        scale = profile.model.ngram_weight * _temperatures(scores, labels).fast_temperature
-        fit_ngrams(guardrail, train, profile, scale)
+    if profile.model.ngram_weight != 0:
+        fit_ngrams(guardrail, train, profile)
+        weight = profile.model.ngram_weight
+        ngrams.weight.fill_(best_weight(guardrail, scores, labels) if weight is None else weight)
         scores = score_windows(guardrail.model, guardrail.reader, texts, budget, "validation")
     if profile.model.use_entropy and profile.model.router_threshold is None:
         scores = fit_router(router, scores, labels)

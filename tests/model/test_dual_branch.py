@@ -114,7 +114,7 @@ def test_info_counts():
     info = model.info()
     d, ffn, experts, layers = TINY.d_model, TINY.ffn_dim, TINY.num_experts, TINY.deep_layers
     expert = d * ffn + ffn + ffn * d + d
-    ngrams = 4 * TINY.ngram_rows + 4
+    ngrams = 4 * TINY.ngram_rows + 4 + 1
     tables = VOCABULARY * d + TINY.max_length * d + TINY.char_buckets * TINY.char_dim + ngrams
     assert info["total"] == count_weights(model) == info["front"] + info["deep"]
     assert info["experts"] == layers * experts * expert
