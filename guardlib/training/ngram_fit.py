@@ -22,8 +22,6 @@ from guardlib.training.examples import Epoch
 
 #: Inverse of the penalty: of 0.01 to 10 the best on sources left out, where less of a penalty is worse.
 _STRENGTH = 1.0
-
-
 _MOST_WEIGHT = 2.0  # beside the transformer's 1
 
 
