@@ -7,8 +7,9 @@ A variant is ``base`` or settings joined by commas. Each is trained on the datas
 without the held-out sources, with as many tokens, and then reads them. Prints a table:
 
 AUROC and TPR at 1 % FPR over the held-out rows, TPR and FPR there at 0.5, AUROC between attacks and benign texts of the
-test split under the same transforms, the validation loss on the sources that were trained on, AUROC on held-out rows
-with activations in 8 bits, and the accuracy there when embeddings are moved against the model (one FGSM step).
+test split under the same transforms, the transformer's validation loss on the sources that were trained on, AUROC on
+held-out rows with activations in 8 bits, and the accuracy there when embeddings are moved against the model (one FGSM
+step).
 ``--out`` keeps the table as CSV, with the commit.
 """
 

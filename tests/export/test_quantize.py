@@ -113,7 +113,8 @@ def test_outputs_that_decide_stay_in_float(tiny):
 
 def test_int8_is_much_smaller(tiny):
     total = tiny.sizes[tiny.sizes["file"].str.endswith(".onnx")].groupby("precision")["bytes"].sum()
-    assert total["int8"] < 0.45 * total["float32"]  # a toy, in which nodes and n-grams weigh too
+    kept = 4 * sum(values.numel() for values in tiny.guardrail.model.front.ngrams.buffers())  # float32 in every one
+    assert total["int8"] - kept < 0.4 * (total["float32"] - kept)  # a toy, in which the nodes weigh too
 
 
 def test_theory_counts_every_parameter(tiny):
