@@ -7,7 +7,6 @@ Settings are chosen on the validation rows. A long text is read in pieces and ju
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.config import Profile
+from guardlib.evaluation.regression import fit_logistic_regression
 from guardlib.labels import NUM_CLASSES, Label
 
 Predict = Callable[[Sequence[str]], np.ndarray]
@@ -97,23 +97,10 @@ def tuned_logistic_regression(
     from sklearn.metrics import roc_auc_score
 
     def score(strength: float) -> float:
-        model = _logistic_regression(strength, train_x[:_TUNED_ON], train_y[:_TUNED_ON])
+        model = fit_logistic_regression(strength, train_x[:_TUNED_ON], train_y[:_TUNED_ON])
         return roc_auc_score(validation_y > 0, 1 - model.predict_proba(validation_x)[:, 0])
 
-    return _logistic_regression(max(strengths, key=score), train_x, train_y)
-
-
-def _logistic_regression(strength: float, features, labels: np.ndarray):
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=strength, tol=1e-3, max_iter=2000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            return model.fit(features, labels)
-        except ConvergenceWarning as warning:
-            raise RuntimeError(f"logistic regression at C = {strength:g} did not converge: {warning}") from None
+    return fit_logistic_regression(max(strengths, key=score), train_x, train_y)
 
 
 def all_classes(model, features) -> np.ndarray:

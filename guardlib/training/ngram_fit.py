@@ -7,11 +7,11 @@ import pandas as pd
 import scipy.sparse
 import torch
 from scipy.optimize import minimize_scalar
-from sklearn.linear_model import LogisticRegression
 from tqdm.auto import tqdm
 
 from guardlib.config import Profile
 from guardlib.evaluation.calibration import fit_temperature
+from guardlib.evaluation.regression import fit_logistic_regression
 from guardlib.labels import LABEL_NAMES, Label
 from guardlib.model.build import Guardrail
 from guardlib.model.ngrams import NgramHead
@@ -31,6 +31,9 @@ def fit_ngrams(guardrail: Guardrail, train: pd.DataFrame, profile: Profile) -> N
     It learns what the transformer learnt from: the windows of the first epoch, unfolded and in its composition. Each
     n-gram counts by how rare it is among them (idf; Salton & Buckley 1988, Term-weighting approaches, table 1).
     Cost is linear in tokens; memory is a row of the epoch's n-grams, 12 bytes each.
+
+    Raises:
+        RuntimeError: the regression did not converge.
     """
     head = guardrail.model.front.ngrams
     counts_NP, labels = _counts(head, Epoch(train, guardrail.reader, profile.training, seed=profile.seed, epoch=0))
@@ -38,7 +41,7 @@ def fit_ngrams(guardrail: Guardrail, train: pd.DataFrame, profile: Profile) -> N
     idf_P = np.log((1 + rows) / (1 + counts_NP.count_nonzero(axis=0))) + 1
     features_NP = counts_NP @ scipy.sparse.diags_array(idf_P)
     length = np.sqrt(features_NP.multiply(features_NP).sum(axis=1)).mean()  # so that the penalty is that of unit rows
-    model = LogisticRegression(C=_STRENGTH, tol=1e-3, max_iter=300).fit(features_NP / length, labels)
+    model = fit_logistic_regression(_STRENGTH, features_NP / length, labels)
     weights_KP, bias_K = model.coef_ * (idf_P / length), model.intercept_
     if len(model.classes_) == 2:  # one logit, of the second class against the first
         weights_KP, bias_K = np.concatenate([-weights_KP, weights_KP]) / 2, np.concatenate([-bias_K, bias_K]) / 2
