@@ -134,20 +134,22 @@ def matched_detection(matched: pd.DataFrame) -> pd.DataFrame:
 
 
 def seeds(spread: pd.DataFrame) -> pd.DataFrame:
-    """Figures of the test split by seed, and under them their mean with its interval, in percent.
+    """Figures of the test split by seed, and under two or more their mean with its interval, in percent.
 
     Args:
         spread: as ``training.seeds.spread`` gives it or ``seeds.csv`` holds it.
 
     Returns:
-        Columns Seed, n, Accuracy, TPR, FPR, Sent deep; the last row is the mean.
+        Columns Seed, n, Accuracy, TPR, FPR, Sent deep.
     """
     titles = {"accuracy": "Accuracy", "tpr": "TPR", "fpr": "FPR", "deep_share": "Sent deep"}
     by = spread.assign(seed=spread["seed"].astype(str)).set_index("seed")
     rows = [
         {"Seed": seed, "n": f"{int(row['n']):,}"} | {title: rate(row[name]) for name, title in titles.items()}
-        for seed, row in by.drop(index=["mean", "low", "high"]).iterrows()
+        for seed, row in by.drop(index=["mean", "low", "high"], errors="ignore").iterrows()
     ]
+    if "mean" not in by.index:
+        return pd.DataFrame(rows)
     mean = {title: rate(*by.loc[["mean", "low", "high"], name]) for name, title in titles.items()}
     return pd.DataFrame([*rows, {"Seed": "mean", "n": f"{int(by.at['mean', 'n']):,}"} | mean])
 

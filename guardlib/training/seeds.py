@@ -85,17 +85,20 @@ def _identity(frames: Mapping[str, pd.DataFrame], profile: Profile) -> dict[str,
 
 
 def spread(rows: Mapping[int, pd.DataFrame], confidence: float = CONFIDENCE) -> pd.DataFrame:
-    """Figures of the test split by seed, then their mean with its t interval, cut to 0..1 (of one seed: all of it).
+    """Figures of the test split by seed; under two or more, their mean with its t interval, cut to 0..1.
 
     Args:
         rows: score rows by seed.
 
     Returns:
-        ``seed`` ("mean", "low" and "high" at the end), ``n, accuracy, tpr, fpr, deep_share``.
+        ``seed`` ("mean", "low" and "high" at the end, but not of one seed: it says nothing of others), ``n, accuracy,
+        tpr, fpr, deep_share``.
     """
     columns = ["n", "accuracy", "tpr", "fpr"]
     table = pd.DataFrame({seed: headline(part).iloc[0][columns] for seed, part in rows.items()}).T.astype(float)
     table["deep_share"] = [float((part["route"] == "deep").mean()) for part in rows.values()]
+    if len(table) < 2:
+        return table.rename_axis("seed").reset_index()
     summary = {name: mean_interval(table[name].to_numpy(), confidence) for name in table}
     summary = pd.DataFrame(summary, index=["mean", "low", "high"]).clip(0, 1)
     summary["n"] = table["n"].iloc[0]
