@@ -31,24 +31,26 @@ def obfuscated(
 ) -> pd.DataFrame:
     """For each attack of ATTACKS: ``per_attack`` attack texts under it (of wrappers a share), and as many benign ones.
 
-    Attack texts: half harmful goals, half short injections and jailbreaks. Benign: a third each of short requests,
-    hard negatives and texts in other languages. ``family`` is the attack's name on both sides. A wrapper says what it
-    says in ``split``.
+    Attack texts: a third each of harmful goals, short injections and jailbreaks, and those in other languages than
+    English; bare instructions, which only somebody else's document makes attacks, are none. Benign: a third each of
+    short requests, hard negatives and texts in other languages. ``family`` is the attack's name on both sides. A
+    wrapper says what it says in ``split``.
 
     Args:
-        pool: records of the split, plain harmful requests included.
+        pool: records of the split with the column ``material``, plain harmful requests included.
         hard_negatives: generated ones of the same split.
     """
     short = pool[pool["text"].str.len() <= MAX_HIDDEN]
     plain = short[short["label"] != Label.OBFUSCATION]  # what is obfuscated already is not done twice
     bad = plain[plain["label"] != Label.BENIGN]
-    instruction = bad["family"] == "injection_goal"
     harmful = bad["family"] == HARMFUL_REQUEST
+    attack = bad[~harmful & ~bad["material"]]
+    abroad = ~attack["lang"].isin(["en", ""])
     good = plain[(plain["label"] == Label.BENIGN) & (plain["text"].str.len() >= 12)]
     trigger = good["source"].eq("corpus_hard_negatives")
     foreign = ~good["lang"].isin(["en", ""])
     spiky = pd.concat([good[trigger], hard_negatives[hard_negatives["text"].str.len() <= MAX_HIDDEN]])
-    attack_pools = [bad[harmful], bad[~harmful & ~instruction]]
+    attack_pools = [bad[harmful], attack[~abroad], attack[abroad]]
     benign_pools = [good[~trigger & ~foreign], spiky, good[foreign]]
     rows: list[tuple] = []
     for name, generator in ATTACKS.items():

@@ -1,5 +1,6 @@
-"""Instructions hidden in documents, and the same documents without them: with an innocent note there, bare, or handed
-over with an honest request.
+"""Instructions hidden in documents, and the same documents without them: with an innocent note there, or bare.
+
+Some documents are handed over with an honest request, whatever is in them: the request tells nothing of an attack.
 
 Made after splitting, from the texts of one split alone; rows keep the group of their document.
 """
@@ -24,6 +25,7 @@ MIN_CONTEXT = 120
 _USES_PER_DOCUMENT = 6
 _DENSE_FROM = "\u0370"  # Greek and all scripts after it
 _BLUNT_SHARE = 1 / 3
+_TASK_SHARE = 0.4  # of documents that are handed over with a request
 _PLAIN_SHARE = 0.5  # of documents that are plain text; the other kinds share the rest evenly
 _SENTENCE = re.compile(r"(?<=[.!])\s+|\n+")
 _SENTENCE_LENGTHS = (30, 160)  # characters
@@ -139,9 +141,9 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     (:func:`guardlib.data.documents.plant`); in one in three it is a sentence on its own all the same, as somebody who
     does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. The twin is the
     same document with an innocent note in the same place and form: one written for its kind, or a sentence of a
-    document. Each document also comes bare once, and some with an honest request before or after. ``family`` is
-    ``indirect/<kind>/<position>``, of the twin ``innocent/<kind>/<position>``, where the position is the third of the
-    text it came to stand in.
+    document. Each document also comes bare once. Some have an honest request before or after them: the same for
+    attack, twin and the bare document. ``family`` is ``indirect/<kind>/<position>``, of the twin
+    ``innocent/<kind>/<position>``, where the position is the third of the text it came to stand in.
 
     Args:
         pool: records of the split; documents are taken from its benign rows.
@@ -174,6 +176,10 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
         way = "text" if rng.random() < _BLUNT_SHARE else kind
         planted = (instructions["text"].iat[instruction], _note(kind, sentences, split, rng))
         attack, twin = (plant(shown, way, text, position, np.random.default_rng(form)) for text in planted)
+        asked = rng.random() < _TASK_SHARE
+        if asked:
+            request = _request(split, rng)
+            attack, twin, handed = (_with_request(text, *request, form) for text in (attack, twin, context))
         made = [
             (attack, Label.DIRECT_INJECTION, f"indirect/{kind}/{third(attack, twin)}"),
             (twin, Label.BENIGN, f"innocent/{kind}/{third(twin, attack)}"),
@@ -181,8 +187,8 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
         if fold(context) not in bare:
             bare.add(fold(context))
             made.append((context, Label.BENIGN, "document"))
-        if rng.random() < 0.4:
-            made.append((_with_task(context, split, rng), Label.BENIGN, "document with request"))
+        if asked:
+            made.append((handed, Label.BENIGN, "document with request"))
         for text, label, family in made:
             rows.append((text, int(label), INDIRECT, family, int(document["group"]), document["lang"], split))
     return to_records(rows)
@@ -242,7 +248,12 @@ def _note(kind: str, sentences: list[str], split: str, rng: np.random.Generator)
     return notes[int(rng.integers(len(notes)))]
 
 
-def _with_task(context: str, split: str, rng: np.random.Generator) -> str:
+def _request(split: str, rng: np.random.Generator) -> tuple[str, str]:
+    """A request, and whether it stands at the ``start`` or the ``end``."""
     before = rng.random() < 0.5
     tasks = of_split(TASKS_BEFORE if before else TASKS_AFTER, split)
-    return compose(context, tasks[int(rng.integers(len(tasks)))], "start" if before else "end", rng)
+    return tasks[int(rng.integers(len(tasks)))], "start" if before else "end"
+
+
+def _with_request(text: str, request: str, position: str, form: int) -> str:
+    return compose(text, request, position, np.random.default_rng(form))

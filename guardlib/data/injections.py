@@ -1,7 +1,7 @@
 """Direct injections put together from a grammar: an honest request, then words that take it back, then another task.
 
 The clauses are written out, in several languages; what is asked for before and after them comes from the texts of
-a split. Each has a benign twin of the same shape, an honest request that is followed by another one, so that neither
+a split. Each has a benign twin of the same shape, as many honest requests in the same language, so that neither
 length, nor a second task, nor a delimiter gives an attack away. Clauses are divided between the splits.
 """
 
@@ -220,8 +220,8 @@ def composed(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFr
     grammar of parts makes text that is all alike.
 
     An injection is a benign request (mostly), a clause and (mostly) a task: a benign request, or an instruction that is
-    injected elsewhere. Its language is the clause's: half of them English, the rest spread evenly. A twin is two
-    benign requests. Groups are those of the first text taken from the pool.
+    injected elsewhere; never the clause alone. Its language is the clause's: half of them English, the rest spread
+    evenly. A twin is as many benign requests. Groups are those of the first text taken from the pool.
     """
     short = pool[pool["text"].str.len() <= MAX_PART]
     benign = short[short["label"] == Label.BENIGN]
@@ -229,24 +229,30 @@ def composed(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFr
     if benign.empty:
         return to_records([])
     rng = rng_for(seed, COMPOSED, split)
-    requests = {lang: list(part.itertuples(index=False)) for lang, part in benign.groupby("lang")}
-    requests["en"] = requests.get("en", []) + requests.pop("", [])  # sets that do not say are mostly English
+    requests, goals = _by_language(benign), _by_language(tasks)
     anything = list(benign.itertuples(index=False))
-    aims = list(tasks.itertuples(index=False))
     rows: list[tuple] = []
     for _ in range(count):
         lang = "en" if rng.random() < 0.5 else _pick(list(CLAUSES)[1:], rng)
         own = requests.get(lang) or anything
-        lead, other = _pick(own, rng), _pick(own, rng)
-        aim = _pick(aims, rng) if aims and rng.random() < 0.4 else other
+        lead, *others = (_pick(own, rng) for _ in range(3))
+        aims = goals.get(lang)
+        aim = _pick(aims, rng) if aims and rng.random() < 0.4 else others[0]
         before, after = rng.random() < _LEAD, rng.random() < _TASK
+        before |= not after
         clause = _pick(of_split(CLAUSES[lang], split), rng)
         attack = [lead.text] * before + [clause] + [aim.text] * after
         group = int((lead if before else aim).group)
         rows.append((_joined(attack, rng), int(Label.DIRECT_INJECTION), COMPOSED, "override", group, lang, split))
-        twin, group = [lead.text, other.text], int(lead.group)
-        rows.append((_joined(twin, rng), int(Label.BENIGN), COMPOSED, "two requests", group, lead.lang, split))
+        twin, group = [lead.text, *(other.text for other in others)][: len(attack)], int(lead.group)
+        rows.append((_joined(twin, rng), int(Label.BENIGN), COMPOSED, "requests", group, lead.lang, split))
     return to_records(rows)
+
+
+def _by_language(frame: pd.DataFrame) -> dict[str, list]:
+    """Its rows by language; of sets that do not say, they are mostly English."""
+    named = frame.assign(lang=frame["lang"].replace("", "en"))
+    return {lang: list(part.itertuples(index=False)) for lang, part in named.groupby("lang")}
 
 
 def _pick(options: Sequence, rng: np.random.Generator):

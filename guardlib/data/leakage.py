@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,9 @@ from guardlib.data.records import fold
 LEAK_COLUMNS = ("row", "benchmark", "example_id", "kind", "similarity")
 KINDS = ("exact", "near", "decoded", "contained")
 _MIN_DECODED = 8  # characters; shorter decoded scraps are chance
+_FEW = 8  # different characters, or fewer, in which any two texts are near: bits, Morse; they are decoded instead
 MIN_CONTAINED = 8  # words of a benchmark row; shorter ones occur in texts that know nothing of it
-MAX_DECODED = 4000  # characters
+MAX_DECODED = 20_000  # characters
 _BITS = 24  # of the table of shingles seen in a benchmark
 _SHIFT = np.uint32(32 - _BITS)
 _CHUNK = 4096  # forms at a time
@@ -31,7 +34,8 @@ _LEET = str.maketrans("013457@$", "oieastas")
 
 #: Decoders beyond the inverses of ATTACKS: tricks that occur in the sources.
 _DECODERS: tuple[Callable[[str], str], ...] = (
-    lambda text: " ".join(from_base64(segment) for segment in _SEGMENT.findall(text)),
+    lambda text: " ".join(_segments(text)),
+    unquote,
     lambda text: text.translate(_LEET),
 )
 
@@ -41,7 +45,7 @@ def decoded_forms(text: str, decoders: Sequence[Callable[[str], str]] | None = N
 
     Of a longer text, the first MAX_DECODED characters. ``decoders`` takes the place of :func:`all_decoders`.
     """
-    text = text[:MAX_DECODED]
+    text = text[:MAX_DECODED].strip()
     raw = fold(text)
     forms: dict[str, None] = {}
     for undo in all_decoders() if decoders is None else decoders:
@@ -54,9 +58,21 @@ def decoded_forms(text: str, decoders: Sequence[Callable[[str], str]] | None = N
     return list(forms)
 
 
+def _segments(text: str) -> Iterator[str]:
+    """What runs of base64 within ``text`` say; other runs of such letters are words and paths."""
+    for segment in _SEGMENT.findall(text):
+        with contextlib.suppress(ValueError):
+            yield from_base64(segment)
+
+
 def all_decoders() -> tuple[Callable[[str], str], ...]:
     """Every inverse of ATTACKS, as they are registered now, and a few more decoders."""
     return (*(attack.inverse for attack in ATTACKS.values() if attack.inverse), *_DECODERS)
+
+
+def few_characters(folded: str) -> bool:
+    """Whether a text consists of so few different characters that near copies of it mean nothing."""
+    return len(set(folded)) <= _FEW
 
 
 def find_leaks(train: pd.DataFrame, benchmarks: pd.DataFrame, threshold: float = 0.8) -> pd.DataFrame:
@@ -76,10 +92,11 @@ class LeakFinder:
 
     Both sides are taken as written and in every decoded form; near copies are looked for wherever at least one side is
     as written. Near: Jaccard similarity of 5-gram shingles of at least ``threshold``; candidates by LSH (a pair at 0.8
-    is found with probability 0.998), the similarity itself is exact. Held: a benchmark row of eight words or more
-    stands word for word within the row, both as written (a goal that a jailbreak quotes). What is found depends on
-    each row's text alone and is remembered by text, so that checking a dataset again after it was put together costs
-    next to nothing.
+    is found with probability 0.998), the similarity itself is exact. Forms of up to eight different characters (bits,
+    Morse) are near to all others of their kind and are compared by what they decode to. Held: a benchmark row of eight
+    words or more, as written, stands word for word within a form of the row (a goal that a jailbreak quotes). What is
+    found depends on each row's text alone and is remembered by text, so that checking a dataset again after it was put
+    together costs next to nothing.
     """
 
     def __init__(self, benchmarks: pd.DataFrame, threshold: float = 0.8, progress: bool = False) -> None:
@@ -127,10 +144,11 @@ class LeakFinder:
             for number, form, score in targets.near([form for _, form, _ in forms]):
                 position, _, decoded = forms[number]
                 self._note(texts[position], form, decoded, score, exact=False)
-        for position, form, _ in plain:
+        for position, form, decoded in open_forms:
             if self._known[texts[position]] is None and (held := self._held(form)):
                 target, share = held
-                self._known[texts[position]] = _Verdict(KINDS.index("contained"), self._targets[target][0], share)
+                kind = KINDS.index("decoded" if decoded else "contained")
+                self._known[texts[position]] = _Verdict(kind, self._targets[target][0], share)
 
     def _held(self, form: str) -> tuple[str, float] | None:
         """A benchmark row that stands word for word in ``form``, and its share of the words."""
@@ -153,7 +171,7 @@ class _Targets:
     """Folded texts whose near copies are looked for."""
 
     def __init__(self, texts: list[str], threshold: float) -> None:
-        self._texts = texts
+        self._texts = texts = [text for text in texts if not few_characters(text)]
         self._threshold = threshold
         self._shingles = shingles(texts)
         self._signed = signatures(self._shingles)
@@ -183,9 +201,8 @@ class _Targets:
     def _could_be_near(self, hashes: np.ndarray) -> bool:
         """False only where no target can be near: |A∩B| ≥ t |A∪B| needs |A∩B| ≥ t |A|: most shingles must be seen."""
         missing = hashes[~self._seen[hashes >> _SHIFT]]
-        # Most texts miss many shingles; counting distinct ones pays only where a few repeated ones may be the reason.
-        most = max(0.4, 1 - self._threshold)  # a near copy may miss 1 - t of its own
-        if len(missing) > most * len(hashes) and len(set(missing[:64].tolist())) > 32:
+        # Most texts miss many, and need no exact count: these distinct ones alone are too many for all that are seen.
+        if len(set(missing[:256].tolist())) > (1 / self._threshold - 1) * (len(hashes) - len(missing)):
             return False
         distinct = np.unique(hashes)
         return np.count_nonzero(self._seen[distinct >> _SHIFT]) >= self._threshold * len(distinct)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from guardlib.data.generated import OBFUSCATED
-from guardlib.data.leakage import decoded_forms, find_leaks
+from guardlib.data.leakage import decoded_forms, few_characters, find_leaks
 from guardlib.data.minhash import cluster_ids
 from guardlib.data.records import fold, rng_for
 from guardlib.labels import HARMFUL_REQUEST, Label
@@ -48,13 +48,16 @@ def identity(frame: pd.DataFrame) -> pd.Series:
 def cluster(frame: pd.DataFrame, threshold: float, progress: bool = False) -> pd.DataFrame:
     """``frame`` with ``group``: the near-duplicate cluster of each row; see :func:`guardlib.data.minhash.cluster_ids`.
 
-    An obfuscated row is also compared by what it decodes to, so that a text and its encoded copy share a group.
+    An obfuscated row is also compared by what it decodes to, so that a text and its encoded copy share a group; one of
+    a few different characters only by that.
     """
     texts = [fold(text) for text in frame["text"]]
     owners = list(range(len(texts)))
     hidden = (frame["label"] == Label.OBFUSCATION).to_numpy()
     for row in np.flatnonzero(hidden).tolist():
         forms = decoded_forms(frame["text"].iat[row])
+        if forms and few_characters(texts[row]):
+            texts[row] = forms.pop()
         texts += forms
         owners += [row] * len(forms)
     return frame.assign(group=cluster_ids(texts, threshold, owners, progress))

@@ -123,7 +123,7 @@ def matched_detection(matched: pd.DataFrame) -> pd.DataFrame:
     """
     return pd.DataFrame(
         {
-            "Transform": matched["variant"],
+            "Transform": matched["variant"].map(readable),
             "Benchmark": matched["benchmark"].map(readable),
             "Caught": [rate(r.tpr, r.tpr_low, r.tpr_high) for r in matched.itertuples()],
             "n attacks": [f"{int(n):,}" for n in matched["n_pos"]],
@@ -203,7 +203,7 @@ def sizes_and_routing(sizes: pd.DataFrame, routing: pd.DataFrame) -> pd.DataFram
     rows = []
     for precision in ordered(sizes["precision"]):
         part = sizes[sizes["precision"] == precision]
-        title = f"size on disk, {str(precision).upper()}"
+        title = f"size on disk, {readable(precision)}"
         entries = [*zip(part["file"], part["bytes"], strict=True)] if sizes["precision"].nunique() <= 2 else []
         entries += [("all files", part["bytes"].sum())] if len(part) > 1 or not entries else []
         rows += [{"Part": title, "Item": str(file), "Value": f"{b / 1e6:.2f} MB", "n": DASH} for file, b in entries]

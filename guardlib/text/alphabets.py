@@ -28,9 +28,12 @@ TURNED_LETTERS = frozenset(turned for turned in UPSIDE_DOWN.values() if not turn
 
 #: Capitals as small as other letters → the letter. Q and X have none; phonetic script has some of them.
 SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True))
-#: Letters in circles, squares and flags that Unicode's own folding (NFKC) leaves: first code point of twenty-six.
-_ORNAMENTS = (0x1F150, 0x1F170, 0x1F1E6)
-ORNAMENTS = SMALL_CAPITALS | {chr(first + place): chr(65 + place) for first in _ORNAMENTS for place in range(26)}
+#: Letters in circles, squares, parentheses and flags that Unicode's own folding (NFKC) does not make one letter: first
+#: code point of twenty-six → the letter.
+_ORNAMENTS = {0x1F110: "A", 0x1F150: "A", 0x1F170: "A", 0x1F1E6: "A", 0x249C: "a"}
+ORNAMENTS = SMALL_CAPITALS | {
+    chr(first + place): chr(ord(letter) + place) for first, letter in _ORNAMENTS.items() for place in range(26)
+}
 
 
 def from_morse(code: str) -> str:

@@ -19,6 +19,7 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _STRUCTURE = re.compile(r'\{\s*"value"\s*:|\[\s*\{\s*"[^"]{1,40}"\s*:\s*\d+\s*\}')
 _LEAST_WORDS = 4  # fewer could be data
 _MOST_PARSED = 8  # times the length of the text
+_REBASE = 8192  # characters
 _LEAST_CODE = 16  # characters of base64
 _MOST_PARTS = 4
 _DIVIDES = re.compile("[/_-]+")
@@ -143,16 +144,20 @@ def in_order(pairs: Sequence[dict[str, int]]) -> list[str]:
 def from_word_structure(text: str) -> str:
     """``text`` with trees of words, and lists of words with their places, as the words in order."""
     kept, start, left = [], 0, _MOST_PARSED * len(text)
+    base, rest = 0, text  # an error counts the lines before it: from a copy that begins not far before
     for match in _STRUCTURE.finditer(text):
         if match.start() < start:
             continue
         if left <= 0:  # each that is no JSON may have been read to the end of the text
             break
+        if match.start() - base > _REBASE:
+            base, rest = match.start(), text[match.start() :]
         try:
-            value, stop = _JSON.raw_decode(text, match.start())
+            value, stop = _JSON.raw_decode(rest, match.start() - base)
         except (ValueError, RecursionError) as error:
-            left -= _read(error, len(text)) - match.start()
+            left -= base + _read(error, len(rest)) - match.start()
             continue
+        stop += base
         try:
             words = list(tree_words(value) if isinstance(value, dict) else in_order(value))
             sentence = " ".join(words)

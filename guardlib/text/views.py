@@ -15,12 +15,11 @@ from __future__ import annotations
 import codecs
 import functools
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from guardlib.text.alphabets import ORNAMENTS, SMALL_CAPITALS, TURNED_LETTERS, turn_back
+from guardlib.text.alphabets import SMALL_CAPITALS, TURNED_LETTERS, turn_back
 from guardlib.text.decoders import (
     apply_deletions,
     from_base32,
@@ -33,6 +32,8 @@ from guardlib.text.decoders import (
     from_word_structure,
 )
 from guardlib.text.invisible import INVISIBLE, strip_invisible
+from guardlib.text.letters import plain_letter, to_latin, without_marks
+from guardlib.text.spacing import split_cases, split_words
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
@@ -42,13 +43,13 @@ READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
 _PLAIN_RUN = 4  # known words in a row that are no chance: "ignore all previous instructions"
 _INSPECTED = 4000  # characters looked at to decide whether a text reads as language; keeps the decision O(1)
-_LONGEST_WORD = 20  # letters; words are searched for in a run of letters up to this length
-_SAMPLE = 400  # letters of a long run that decide whether it is worth splitting into words
 _MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ﬁ", "m²" and "Ⅳ" are ordinary
 
 # Shorter words are left out: two letters are a word by chance in any code. Digits count: "pr3v10u5" is one word.
 _WORD = re.compile(r"[^\W_]{3,}")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_NOT_ASCII = re.compile(r"(?<![^\W\d_])[A-Za-z]*[^\W\d_A-Za-z][^\W\d_]*")  # words that are not so throughout
+_TURNED = re.compile(f"[{''.join(sorted(TURNED_LETTERS))}]")
 _SCRAMBLED = re.compile(r"[^\W\d_]{4,30}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
@@ -59,16 +60,21 @@ _HEX = re.compile(
 _BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}={0,6}(?![A-Za-z0-9])")
 _BINARY = re.compile(r"(?<![01])[01]{8}(?:[\s,:-]{0,2}[01]{8}){5,}(?![01])")
 _MORSE = re.compile(r"[.\-·•∙−–—_/|\s]{20,}")
-#: Combining marks that Latin letters take, and those that go around any character.
-_MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
 _MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
 _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
+#: Backspaces that take more than a slip of the finger does.
+_MANY_DELETIONS = re.compile("[\b\x7f]{3}")
+#: Escaped ASCII letters, which no browser writes (RFC 3986, section 2.3).
+_ESCAPED_LETTER = re.compile("%(?:[46][1-9A-Fa-f]|[57][0-9Aa])")
+_MIN_ESCAPED = 3
+#: Letters in ornament, of no language: mathematical, in circles, squares and parentheses.
+_ORNATE = re.compile("[\u249c-\u24e9\U0001d400-\U0001d7ff\U0001f110-\U0001f189]{4}")
 #: These two differ in the order of the words alone.
 _REVERSALS = ("reversed", "reversed words")
 #: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
-_INNER = re.compile(
-    r""""[^"\n]{12,}"|“[^“”\n]{12,}”|`[^`\n]{12,}`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE
-)
+_INNER = re.compile(r""""[^"\n]*"|“[^“”\n]*”|`[^`\n]*`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE)
+_MIN_INNER = 12  # characters; shorter quotes are read over, but pair their marks
+_INNER_MARKS = re.compile('[\n:"“`]')
 #: A line that has one of these inside, where nothing above is hidden.
 _LINE = re.compile(r"""^(?=[^\n]*[:"“`])[^\n]{12,}$""", re.MULTILINE)
 _INNER_RULES = (*_REVERSALS, "rot13")
@@ -78,6 +84,8 @@ _MIN_QUOTED = 6  # words whose order can be told
 _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_](?![^\W_])){4,}")
 #: More letters than a word has; capitals inside are a name in a program.
 _RUN_TOGETHER = re.compile(r"(?<![^\W_])(?:[A-Z]?[a-z]{24,}|[A-Z]{25,})(?![^\W_])")
+_ENDLESS = re.compile(r"(?<![^\W_])[^\W_]{101,}(?![^\W_])")  # longer than any name; word pieces end at 100
+_MOST_NESTED = 3  # codes within one another
 _STRETCH = 200  # characters
 _LETTERS_AND_SPACES = 0.85  # of a stretch of writing, in any language; code and data have less
 _LEAST_LETTERS = 12
@@ -112,7 +120,8 @@ class Unfolder:
             ("base64", _BASE64, from_base64),
             ("morse", _MORSE, from_morse_code),
             ("spaced", _SPACED, self._join_letters),
-            ("spaced", _RUN_TOGETHER, self._split_words),
+            ("spaced", _RUN_TOGETHER, lambda run: split_words(run, self._words)),
+            ("spaced", _ENDLESS, lambda run: split_cases(run, self._words)),
         )
         self._on_characters: tuple[tuple[str, Callable[[str], str]], ...] = (
             ("invisible", self._strip_invisible),
@@ -144,21 +153,20 @@ class Unfolder:
         beside: list[View] = []  # what turning a whole text would make unreadable
         if "\b" in text or "\x7f" in text:
             undone, deleted = apply_deletions(current)
-            better = self._count_words(undone)[0] > self._count_words(current)[0]
-            # What is deleted need not be noise: a model is handed the bytes, and may read it.
-            if better and self._count_words(deleted, None)[0] < _EVIDENCE:
+            if self._count_words(undone)[0] > self._count_words(current)[0]:
+                # What is deleted need not be noise: a model is handed the bytes, and may read it.
+                if _MANY_DELETIONS.search(text) or self._count_words(deleted, None)[0] >= _EVIDENCE:
+                    beside.append(View(RAW, text, False))
                 name, current = "deletions", undone
-            elif better:
-                beside.append(View("deletions", undone, True))
         if not text.isascii() or INVISIBLE.search(text):
             for rule, undo in self._on_characters:
                 undone = undo(current)
                 if undone != current:
-                    if rule == "upside down" and self._reads_in_part(current):
+                    if rule == "upside down" and self._leaves_unread(undone, current):
                         beside.append(View(name, current, name != RAW))
                     name, current = rule, undone
         for rule, pattern, decode in self._segments:
-            if rule == "url" and "%" not in current:
+            if rule == "url" and current.count("%") < _MIN_ESCAPED:
                 continue
             decoded = self._decode_segments(current, pattern, decode)
             if decoded != current:
@@ -166,14 +174,19 @@ class Unfolder:
         structured = from_word_structure(current)
         if structured != current:
             name, current = "structure", structured
-        found = [] if self.readability(current) >= READABLE else self._turn_whole(current)
+        readable = self.readability(current) >= READABLE
+        found = [] if readable else self._turn_whole(current)
         if found:
-            if self._reads_in_part(current):
+            found = self._in_order(found)
+            if self._leaves_unread(found[0].text, current):
                 beside.append(View(name, current, name != RAW))
-            return self._in_order(found) + beside
+            return found + beside
         rule, current = self._turn_inner(current)
-        name = rule or name
-        if self.readability(current) >= READABLE and self.order.is_backward(current):
+        if rule:
+            name, readable = rule, self.readability(current) >= READABLE
+        if readable and self.order.is_backward(current):
+            if self._run_of(current, known=False):  # a sentence of which the order says nothing
+                beside.append(View(name, current, name != RAW))
             return [View(WORD_ORDER, reverse_order(current), True), *beside]
         return [View(name, current, name != RAW), *beside]
 
@@ -188,13 +201,17 @@ class Unfolder:
 
     def _turn_inner(self, text: str) -> tuple[str, str]:
         """A quote, line or answer to a colon that is reversed, in a text that is not: the rule ("": none), the text."""
+        if not _INNER_MARKS.search(text):  # all of it has been tried
+            return "", text
         used = ""
 
         def turn(match: re.Match[str]) -> str:
             nonlocal used
             before = match.group()
             inner = before.strip(_QUOTES)
-            quoted = inner != before
+            if len(inner) < _MIN_INNER:
+                return before
+            quoted = match.re is _INNER and before[0] in _QUOTES
             if self.readability(inner) >= READABLE:
                 if quoted and inner.count(" ") >= _MIN_QUOTED - 1 and self.order.is_backward(inner):
                     used = WORD_ORDER
@@ -206,7 +223,7 @@ class Unfolder:
                 return before
             used = found[0].name
             turned = before.replace(inner, found[0].text)
-            return f"{before} {turned}" if self._reads_in_part(inner) else turned
+            return f"{before} {turned}" if self._leaves_unread(found[0].text, inner) else turned
 
         turned = _LINE.sub(turn, _INNER.sub(turn, text))
         return used, turned
@@ -219,16 +236,21 @@ class Unfolder:
 
     def _count_words(self, text: str, inspected: int | None = _INSPECTED) -> tuple[int, int]:
         words = _WORD.findall(text[:inspected].lower())
-        return sum(word in self._words for word in words), len(words)
+        return sum(map(self._words.__contains__, words)), len(words)
 
-    def _reads_in_part(self, text: str) -> bool:
-        """Whether a few known words follow one another somewhere in a text that does not read as language.
+    def _leaves_unread(self, turned: str, before: str) -> bool:
+        """Whether turning a whole text hid something: a plain sentence beside a longer one in ROT13, say.
 
-        Turning the whole would hide them: a plain sentence beside a longer one in ROT13, say.
+        Four known words that follow one another tell it in ``before``; in other languages, or where they are misspelt,
+        as many unknown ones in what it was turned into.
         """
+        return self._run_of(before, known=True) or self._run_of(turned, known=False)
+
+    def _run_of(self, text: str, known: bool) -> bool:
+        """Whether four words follow one another somewhere in ``text`` that are all known, or all unknown."""
         run = 0
         for word in _WORD.findall(text.lower()):
-            run = run + 1 if word in self._words else 0
+            run = run + 1 if (word in self._words) == known else 0
             if run == _PLAIN_RUN:
                 return True
         return False
@@ -236,7 +258,9 @@ class Unfolder:
     def _reads_better(self, text: str, before: str, evidence: int = _EVIDENCE) -> bool:
         """Whether ``text`` reads as language, with so many known words, and ``before`` does not."""
         known, total = self._count_words(text)
-        return known >= evidence and known / total >= max(READABLE, self.readability(before) + GAIN)
+        if known < evidence or known < READABLE * total:
+            return False
+        return known / total >= self.readability(before) + GAIN
 
     def _decode_segments(self, text: str, pattern: re.Pattern[str], decode: Callable[[str], str | None]) -> str:
         """``text`` with each match of ``pattern`` that decodes to language replaced by it."""
@@ -246,11 +270,28 @@ class Unfolder:
             decoded = decode(before)
             if decoded is None or decoded == before:
                 return before
-            if decode in _OF_BYTES and "://" not in before and _is_writing(decoded):  # links are spelt so by browsers
-                return decoded
+            if decode in _OF_BYTES:
+                decoded = self._decode_again(decoded)
+                if "://" in before:  # browsers escape in links what is no letter
+                    if len(_ESCAPED_LETTER.findall(before)) >= _MIN_ESCAPED:
+                        return decoded
+                elif _is_writing(decoded):
+                    return decoded
             return decoded if self._reads_better(decoded, before) else before
 
         return pattern.sub(replace, text)
+
+    def _decode_again(self, text: str) -> str:
+        """What is left when a code that is all of ``text`` is undone, and all of that again, up to three times."""
+        for _ in range(_MOST_NESTED):
+            whole = text.strip()
+            codes = (decode for _, pattern, decode in self._segments if decode in _OF_BYTES and decode is not from_url
+                     and pattern.fullmatch(whole))  # fmt: skip
+            decoded = next((inner for decode in codes if (inner := decode(whole))), None)
+            if decoded is None:
+                break
+            text = decoded
+        return text
 
     def _strip_invisible(self, text: str) -> str:
         """Invisible characters stand inside words, or between them: what makes more words known."""
@@ -262,7 +303,7 @@ class Unfolder:
 
     def _turn_back(self, text: str) -> str:
         """Text upside down → upright; text without several turned letters stays."""
-        if sum(char in TURNED_LETTERS for char in text[:_INSPECTED]) < _MIN_TURNED:
+        if len(_TURNED.findall(text[:_INSPECTED])) < _MIN_TURNED:
             return text
         upright = turn_back(text)
         return upright if self._reads_better(upright, text) else text
@@ -270,11 +311,13 @@ class Unfolder:
     def _strip_accents(self, text: str) -> str:
         """Marks on nearly every Latin letter are removed where that makes language; those of real languages stay."""
         start = text[:_INSPECTED]
-        bare = "".join(map(_without_marks, start))
-        marked = sum(_without_marks(char) != char for char in start)
+        if start.isascii():
+            return text
+        bare = "".join(map(without_marks, start))
+        marked = sum(without_marks(char) != char for char in start)
         if marked < max(_MIN_MARKED * sum(char.isascii() and char.isalpha() for char in bare), 1):
             return text
-        return "".join(map(_without_marks, text)) if self._reads_better(bare, start) else text
+        return "".join(map(without_marks, text)) if self._reads_better(bare, start) else text
 
     def _unscramble(self, text: str) -> str:
         """Words with their inner letters shuffled → the known word with these letters, where there is one only."""
@@ -290,17 +333,22 @@ class Unfolder:
 
         A word wholly in another script is that script's word and stays.
         """
-        folded = "".join(char if char.isascii() else _plain_letter(char) for char in text)  # as long as text
+        folded = "".join(char if char.isascii() else plain_letter(char) for char in text)  # as long as text
         if folded != text and not self._is_disguise(text, folded):
             folded = text
-        return _LETTERS.sub(lambda match: _to_latin(match.group(), self.lookalikes), folded)
+        return _NOT_ASCII.sub(lambda match: to_latin(match.group(), self.lookalikes), folded)
 
     def _is_disguise(self, text: str, folded: str) -> bool:
-        """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some."""
+        """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some.
+
+        Several in ornament are a disguise whatever they spell.
+        """
+        if _ORNATE.search(text):
+            return True
         count = 0
         for match in _LETTERS.finditer(folded):
             before, word = text[match.start() : match.end()], match.group()
-            if before == word or len(word) < 3 or _to_latin(word, self.lookalikes).lower() not in self._words:
+            if before == word or len(word) < 3 or to_latin(word, self.lookalikes).lower() not in self._words:
                 continue
             if any(char.isascii() for char in before) and not any(char in SMALL_CAPITALS for char in before):
                 return True
@@ -319,41 +367,7 @@ class Unfolder:
             words = "".join(letter + gap for letter, gap in zip(letters, between, strict=True))
             if self._reads_better(words, run):
                 return words
-        return self._split_words(letters)
-
-    def _split_words(self, letters: str) -> str | None:
-        """``Ignoreall`` → ``Ignore all``: as few known words as will do; None where most are short, which is chance."""
-        lower = letters.lower()
-        if len(lower) != len(letters):  # İ and the like
-            return None
-        if len(letters) > 2 * _SAMPLE and self._split_words(letters[:_SAMPLE]) is None:
-            return None  # the start decides, so that a megabyte of "a a a" costs nothing
-        costs, lengths = [0], [0]
-        for end in range(1, len(lower) + 1):
-            best, length = costs[end - 1] + (2 if lower[end - 1] in "ai" else 3), 1
-            for size in range(2, min(_LONGEST_WORD, end) + 1):
-                cost = costs[end - size] + (3 if size == 2 else 2)
-                if cost < best and lower[end - size : end] in self._words:
-                    best, length = cost, size
-            costs.append(best)
-            lengths.append(length)
-        words, end = [], len(letters)
-        while end:
-            words.append(letters[end - lengths[end] : end])
-            end -= lengths[end]
-        if sum(len(word) for word in words if len(word) > 3) < len(letters) / 2:
-            return None
-        return " ".join(reversed(words))
-
-
-def _without_marks(char: str) -> str:
-    """The ASCII letter that ``char`` is with marks; "" for a mark of Latin letters; else ``char``."""
-    if char.isascii():
-        return char
-    if _MARK.match(char):
-        return ""
-    base, *marks = unicodedata.normalize("NFD", char)  # of one character: a run of marks would cost its square
-    return base if base.isascii() and marks and all(map(_MARK.match, marks)) else char
+        return split_words(letters, self._words)
 
 
 def _is_writing(decoded: str) -> bool:
@@ -372,20 +386,6 @@ def _is_writing(decoded: str) -> bool:
 
 def _letters_of(word: str) -> tuple[str, str, str]:
     return word[0], "".join(sorted(word[1:-1])), word[-1]
-
-
-def _plain_letter(char: str) -> str:
-    """The ASCII letter or digit that ``char`` is a compatibility form of, else ``char``; one character either way."""
-    plain = ORNAMENTS.get(char) or unicodedata.normalize("NFKC", char)
-    return plain if len(plain) == 1 and plain.isascii() and plain.isalnum() else char
-
-
-def _to_latin(word: str, lookalikes: dict[str, str]) -> str:
-    if word.isascii() or not any(char.isascii() for char in word):
-        return word
-    latin = "".join(char if char.isascii() else lookalikes.get(char, char) for char in word)
-    disguise = all(_without_marks(char).isascii() for char in latin)
-    return latin if disguise else word  # a loan with an ending
 
 
 #: They give back bytes, which are text by no accident.
