@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.data import card
+from guardlib.data import attacks, card
 from guardlib.data.attacks import ATTACKS
 from guardlib.data.build import apply_policy, build_dataset, protected_rows
 from guardlib.data.corpus import corpus_benchmark_frames, corpus_frames
+from guardlib.data.generated import obfuscated
 from guardlib.data.leakage import decoded_forms, find_leaks
 from guardlib.data.records import SourceError, fold
 from guardlib.data.splits import identity
@@ -82,6 +83,28 @@ def test_each_attack_has_benign_text_under_the_same_trick(built):
     wanted = np.where(wrapper, round(SMOKE.data.generated_per_attack * 2 / 3), SMOKE.data.generated_per_attack)
     assert (counts.to_numpy() >= wanted[:, None] - 1).all()
     assert counts.min(axis=1).sum() > 0.8 * counts.max(axis=1).sum()
+
+
+def test_a_benchmark_in_bits_and_morse_leaves_training_its_own(built):
+    words = "the keeper of the old lighthouse repaired the lamp in the storm and went home"
+    coded = [attacks.apply(name, words, np.random.default_rng(0)) for name in ("binary", "morse")]
+    benchmarks = pd.DataFrame({"benchmark": "mine", "example_id": ["mine/0", "mine/1"], "text": coded})
+    again = build_dataset(SMOKE, None, benchmarks, progress=False)
+    assert sum(again.leakage["removed_generated"].values()) == 0
+    count = lambda dataset: dataset.train["family"].isin(["binary", "morse"]).sum()  # noqa: E731
+    assert count(again) == count(built) > 0
+
+
+def test_bare_instructions_are_no_attacks_under_a_code():
+    """What BIPIA hides in documents is mostly a harmless question on its own."""
+    rows = pd.concat([frame.assign(material=part == "goals") for part, frame in corpus_frames(held_out=False).items()])
+    question = "What are the primary functions of the liver?"
+    bare = rows.head(1).assign(text=question, label=1, family="Information Dissemination", lang="en", material=True)
+    pool = pd.concat([bare, rows[rows["material"] | (rows["label"] == 0)]], ignore_index=True).assign(split="train")
+    made = obfuscated(pool, pool.iloc[:0], 400, 0, "train")
+    assert question[::-1] not in set(made["text"])
+    named = obfuscated(pool.assign(material=False), pool.iloc[:0], 400, 0, "train")
+    assert question[::-1] in set(named["text"])
 
 
 def test_plain_goals_are_not_rows(everything):

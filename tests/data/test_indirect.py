@@ -6,7 +6,7 @@ import pytest
 from guardlib.data.attacks import POSITIONS
 from guardlib.data.corpus import corpus_frames
 from guardlib.data.documents import KINDS
-from guardlib.data.indirect import indirect, third
+from guardlib.data.indirect import TASKS_AFTER, TASKS_BEFORE, indirect, third
 from guardlib.data.notes import NOTES
 from guardlib.data.splits import SPLITS
 from guardlib.data.wordings import of_split
@@ -54,6 +54,18 @@ def test_a_twin_differs_from_its_attack_in_what_is_said_alone(rows):
     alike = [len(_common(texts[place], texts[place + 1])) / len(texts[place + 1]) for place in at]
     assert pd.Series(alike).median() > 0.6
     assert all(texts[place] != texts[place + 1] for place in at)
+
+
+def test_a_request_around_a_document_tells_nothing(rows):
+    """As many attacks have one as have twins, and it is the same: else the request alone would say benign."""
+    requests = sorted((*TASKS_BEFORE, *TASKS_AFTER), key=len, reverse=True)
+    request = rows["text"].map(lambda text: next((each for each in requests if each in text), ""))
+    kind = rows["family"].str.split("/").str[0]
+    attacks, twins = (request[kind == name].tolist() for name in ("indirect", "innocent"))
+    assert attacks == twins
+    assert 0.3 < sum(map(bool, attacks)) / len(attacks) < 0.5
+    assert (request[kind == "document with request"] != "").all()
+    assert (request[kind == "document"] == "").all()
 
 
 @pytest.mark.parametrize(

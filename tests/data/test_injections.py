@@ -22,6 +22,21 @@ def test_half_are_attacks_of_like_length_in_every_language(pool):
     assert 0.7 < lengths[attack].median() / lengths[~attack].median() < 1.4
 
 
+def test_a_twin_has_the_language_of_its_attack_and_as_many_parts(pool):
+    """Nor does a bare clause stand for an attack: some are half a sentence."""
+    frame = composed(pool, 400, 0, "train")
+    clauses = {clause.lower() for of_lang in CLAUSES.values() for clause in of_lang}
+    attack = frame["label"] == Label.DIRECT_INJECTION
+    assert not frame.loc[attack, "text"].str.lower().isin(clauses).any()
+    for mark in ("\n---\n", "\n###\n", "\n====\n", "\n</text>\n", "\n\nUser: "):
+        joints = frame["text"].str.lower().str.count(mark.lower())
+        assert 0.5 < (joints[attack].sum() + 1) / (joints[~attack].sum() + 1) < 2
+    foreign = ("ru", "zh", "ja")
+    latin = frame["text"].str.contains("[a-z]{4,} [a-z]{3,}", case=False)
+    shares = [latin[(attack == side) & frame["lang"].isin(foreign)].mean() for side in (True, False)]
+    assert abs(shares[0] - shares[1]) < 0.1
+
+
 def test_each_attack_holds_a_clause_of_its_split_and_each_twin_none(pool):
     clauses = {clause.upper().lower() for of_lang in CLAUSES.values() for clause in of_lang}
     seen = {}

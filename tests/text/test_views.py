@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from guardlib.data.attacks.wrappers import build_tree
 from guardlib.text.alphabets import MORSE, SMALL_CAPITALS, turn
+from guardlib.text.decoders import from_word_structure
 from guardlib.text.invisible import strip_invisible
 from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.views import RAW, View
@@ -319,6 +320,23 @@ def test_ornament_is_a_disguise_in_any_language():
     fancy = "".join(chr(0x1D41A + ord(c) - 97) if c.islower() else chr(0x1D400 + ord(c) - 65) if c.isupper() else c
                     for c in text)  # fmt: skip
     assert make_unfolder().views(fancy)[0].text == text
+
+
+@pytest.mark.parametrize("first", [0x249C, 0x1F110])
+def test_letters_in_parentheses_are_letters(first):
+    text = "".join(chr(first + ord(c) - 97) if c.isalpha() else c for c in PLAIN.lower())
+    assert make_unfolder().views(text)[0].text.lower() == PLAIN.lower()
+
+
+@pytest.mark.parametrize("unit", ['{"value":"', '{"value":{"value":"'])
+def test_json_that_fails_without_end_takes_linear_time(unit):
+    """An error of the parser counts the lines before it: from the start of the text, that would be a square."""
+    seconds = []
+    for size in (100_000, 1_000_000):
+        started = time.perf_counter()
+        from_word_structure(unit * (size // len(unit)))
+        seconds.append(time.perf_counter() - started)
+    assert seconds[1] < 30 * seconds[0] + 1
 
 
 def test_deletions_are_read_to_their_end():
