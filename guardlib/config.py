@@ -155,7 +155,7 @@ class DistillationConfig:
     student_layers: int = 3
     student_ffn: int = 1024
     # what is learnt from the teacher
-    recipes: tuple[str, ...] = ("alone", "plain_kd", "routed")  # and "unrouted"; see objective.RECIPES
+    recipes: tuple[str, ...] = ("alone", "plain_kd", "unrouted", "routed")  # see objective.RECIPES
     alpha: float = 0.5  # weight of KD; 1 − alpha is that of the text itself
     temperature: float = 4.0
     top_k: int = 256
@@ -290,7 +290,6 @@ PROFILES: dict[str, Profile] = {
         ),
         export=ExportConfig(parity_texts=2000),
         distillation=DistillationConfig(
-            recipes=("alone", "plain_kd", "unrouted", "routed"),
             teacher_steps=10_000,
             max_steps=4000,
             epochs=20,

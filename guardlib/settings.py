@@ -41,6 +41,11 @@ COUNTS = (
     *("evaluation.latency_texts", "evaluation.latency_repeats", "export.calibration_texts", "export.parity_texts"),
     *("distillation.seeds", "distillation.batch_size", "distillation.accumulate", "distillation.epochs"),
     *("distillation.evaluate_every", "distillation.checkpoint_every", "distillation.top_k", "distillation.max_steps"),
+    *("distillation.teacher_vocab", "distillation.teacher_width", "distillation.teacher_layers"),
+    *("distillation.teacher_ffn", "distillation.num_experts", "distillation.teacher_steps"),
+    *("distillation.student_vocab", "distillation.student_width", "distillation.student_layers"),
+    *("distillation.student_ffn", "distillation.max_length", "distillation.evaluation_sequences"),
+    *("distillation.guard_tokens", "distillation.guard_rows"),
 )
 #: Settings that are a share, from 0 to 1.
 SHARES = (
@@ -53,6 +58,13 @@ SHARES = (
 POSITIVE = (
     *("training.learning_rate", "training.backbone_learning_rate", "training.clip_norm", "training.bfloat16_factor"),
     *("evaluation.finetune_rate", "distillation.learning_rate", "distillation.temperature"),
+    *("distillation.clip_norm",),
+)
+#: Settings that are a weight, or a number of times, which may be none.
+NOT_NEGATIVE = (
+    *("distillation.feature_weight", "distillation.attention_weight", "distillation.layerwise_weight"),
+    *("distillation.contrastive_weight", "distillation.guard_weight", "distillation.weight_decay"),
+    *("distillation.min_delta", "distillation.patience", "distillation.patience_warmup"),
 )
 #: Shares that are of no use at their ends.
 INNER_SHARES = ("model.deep_budget", "model.router_threshold", "evaluation.target_fpr")
@@ -100,6 +112,7 @@ def check_ranges(profile: Profile) -> None:
         (SHARES, lambda value: 0 <= value <= 1, "a share from 0 to 1"),
         (INNER_SHARES, lambda value: 0 < value < 1, "a share above 0 and below 1"),
         (POSITIVE, lambda value: 0 < value < math.inf, "a number above 0"),
+        (NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "0 or more"),
     ):
         for name in names:
             section, _, key = name.partition(".")

@@ -13,8 +13,9 @@ from guardlib.config import ConfigError, DistillationConfig, Profile
 from guardlib.distillation import small
 from guardlib.distillation.evaluation import compression, perplexity, retention
 from guardlib.distillation.finished import keep, model_digest, recall, text_digest
-from guardlib.distillation.objective import ALONE, RECIPES
-from guardlib.distillation.pair import LanguageModel, Match, match, teacher_dtype
+from guardlib.distillation.guard_teachers import HubClassifier
+from guardlib.distillation.objective import ALONE, PARTS, RECIPES
+from guardlib.distillation.pair import LanguageModel, Match, check_length, match, teacher_dtype
 from guardlib.distillation.student_router import collapse_report
 from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import distil, run_identity
@@ -23,6 +24,8 @@ from guardlib.fingerprint import code_digests, digest_of
 _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
 _COMPARED = "routed"  # the recipe that all others are controls of
 _MANY = 1000  # epochs: the teacher reads as long as it has steps
+_TEACHER_EVALUATIONS = 6
+_IN_RANGE = (0.1, 10.0)  # of a raw loss where it first counts: beyond, one part drowns the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +46,39 @@ def prepare(
     """Train the teacher on ``train``'s open text (its log goes to ``folder/teacher``) and cut all texts for the pair.
 
     Its last checkpoint stays until the stage is done: where that is cut short, the same teacher comes back from it.
+    Whatever can be wrong with the pair, or with the guard that is to teach, is found before anything is trained.
 
     Raises:
         ConfigError: recipes that do not exist, or without the one that the others are compared with.
-        PairError: no open text, or a pair that cannot be matched.
+        PairError: no open text, a pair that cannot be matched, or a guard teacher that cannot be loaded.
         CheckpointError: the teacher's checkpoint is of other settings, text or code.
     """
     config = profile.distillation
     _check_recipes(config.recipes)
+    if config.guard_teacher:
+        HubClassifier(config.guard_teacher, config.guard_benign or None)
     texts, *held_out = (open_text(frame) for frame in (train, validation, test))
     tokenizers = [small.train_tokenizer(texts[:_TOKENIZER_TEXTS], size)
                   for size in (config.teacher_vocab, config.student_vocab)]  # fmt: skip
     teacher = small.make_language_model(
         small.teacher_config(config, len(tokenizers[0])), tokenizers[0], "teacher", profile.seed
     )
+    pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, *held_out)]
+    for part in pair:
+        check_length("teacher", teacher, part.longest[1])
+    pair[1:] = [part.sample(config.evaluation_sequences) for part in pair[1:]]
+    settled = match(teacher, make_student(config, tokenizers[1], profile.seed), pair[1], config.layer_map)
     own = [Pieces.cut(part, config.max_length, tokenizers[0]) for part in (texts, held_out[0])]
-    steps = dataclasses.replace(config, max_steps=config.teacher_steps, epochs=_MANY, patience=0)
+    steps = dataclasses.replace(
+        config,
+        max_steps=config.teacher_steps,
+        evaluate_every=max(config.teacher_steps // _TEACHER_EVALUATIONS, 1),
+        epochs=_MANY,
+        patience=0,
+    )
     distil(teacher, *own, steps, folder / "teacher", ALONE, seed=profile.seed, progress_bar=bar)
     teacher.model.to(teacher_dtype(config.precision)).config.output_router_logits = False
-    pair = [Pieces.cut(part, config.max_length, tokenizers[1], tokenizers[0]) for part in (texts, *held_out)]
-    pair[1:] = [part.first(config.evaluation_sequences) for part in pair[1:]]
-    example = make_student(config, tokenizers[1], profile.seed)
-    return Setting(teacher, tokenizers[1], *pair, match(teacher, example, pair[1], config.layer_map))
+    return Setting(teacher, tokenizers[1], *pair, settled)
 
 
 def _check_recipes(recipes: Sequence[str]) -> None:
@@ -146,18 +160,38 @@ def curves(folder: Path, profile: Profile) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def expert_use(steps: pd.DataFrame) -> dict:
-    """:func:`collapse_report` over a whole run."""
-    columns = sorted((c for c in steps if c.startswith("expert_use_")), key=lambda name: int(name.rsplit("_", 1)[1]))
-    return collapse_report(steps[columns].dropna().mean().tolist())
+def starts(steps: pd.DataFrame) -> pd.DataFrame:
+    """The raw value of each part where it first counts: ``part, step, raw, in_range`` (0.1 to 10)."""
+    rows = []
+    for part in PARTS:
+        if f"raw_{part}" in steps and len(counted := steps[steps[f"weighted_{part}"].fillna(0) > 0]):
+            raw = float(counted[f"raw_{part}"].iloc[0])
+            rows.append((part, int(counted["step"].iloc[0]), raw, _IN_RANGE[0] <= raw <= _IN_RANGE[1]))
+    return pd.DataFrame(rows, columns=["part", "step", "raw", "in_range"])
 
 
-def headline(teacher: dict, summary: pd.DataFrame, use: dict, guard_effect: pd.DataFrame) -> dict:
+def expert_use(folder: Path, profile: Profile) -> pd.DataFrame:
+    """:func:`collapse_report` of every routed student, apart for each number of experts per token.
+
+    A router that is even while it has one expert per token, and later picks the same ones for all, has collapsed too.
+    """
+    rows = []
+    for seed in range(profile.seed, profile.seed + profile.distillation.seeds):
+        steps = steps_of(folder, _COMPARED, seed).dropna(subset="experts")
+        columns = [c for c in steps if c.startswith("expert_use_")]
+        columns.sort(key=lambda name: int(name.rsplit("_", 1)[1]))
+        for experts, part in steps.groupby("experts"):
+            report = collapse_report(part[columns].mean().tolist())
+            rows.append({"seed": seed, "experts_per_token": int(experts), **report})
+    return pd.DataFrame(rows)
+
+
+def headline(teacher: dict, summary: pd.DataFrame, use: pd.DataFrame, guard_effect: pd.DataFrame) -> dict:
     """The stage's headline: perplexities, whether the router collapsed, and what a teacher did for guards."""
     by_recipe = summary.set_index("recipe")["perplexity"]
     return {
         "teacher_perplexity": teacher["perplexity"],
         **{f"{recipe}_perplexity": float(value) for recipe, value in by_recipe.items()},
-        "router_collapsed": use["collapsed"],
+        "router_collapsed": bool(use["collapsed"].any()),
         "guard_auroc_gain": float(guard_effect.set_index(["benchmark", "metric"]).loc[("all", "auroc"), "difference"]),
     }

@@ -101,7 +101,7 @@ def guard_profile(profile: Profile, model: ModelConfig, tokens: int, seed: int, 
         bfloat16_factor=1.0,
         epochs=100,
         patience=0,
-        validations=3,
+        validations=1,
         resume=resume,
     )
     return dataclasses.replace(profile, seed=seed, model=model, training=training)
@@ -113,7 +113,7 @@ def train_guard(
 ) -> Guardrail:  # fmt: skip
     """A guard as :func:`guard_profile` has it, trained on the first of ``frames``; by a teacher, if any.
 
-    The second frame validates; it alone settles the operating points. Writes logs and checkpoints into ``folder``.
+    The second frame validates. Writes logs and checkpoints into ``folder``. Not calibrated: :func:`settle`.
 
     Raises:
         RouterCollapse: its router sends (nearly) all texts one way.
@@ -125,11 +125,18 @@ def train_guard(
     else:
         with Guidance(guardrail.model, teacher, frames[0]["text"], own.distillation) as guidance:
             train(*arguments, guidance=guidance)
-    scores = score_windows(
-        guardrail.model, guardrail.reader, frames[1]["text"].tolist(), own.evaluation.tokens_per_batch
-    )
-    calibration = calibrate(scores, frames[1]["label"].to_numpy(np.int64), own)
-    return dataclasses.replace(guardrail, calibration=calibration)
+    return guardrail
+
+
+def settle(guardrail: Guardrail, validation: pd.DataFrame, own: Profile) -> Guardrail:
+    """``guardrail`` with the operating points that ``validation`` gives it.
+
+    Raises:
+        RouterCollapse: as in :func:`train_guard`.
+    """
+    texts, labels = validation["text"].tolist(), validation["label"].to_numpy(np.int64)
+    scores = score_windows(guardrail.model, guardrail.reader, texts, own.evaluation.tokens_per_batch)
+    return dataclasses.replace(guardrail, calibration=calibrate(scores, labels, own))
 
 
 def measure(
@@ -186,7 +193,7 @@ def _figures(
     place, identity = folder / f"{system}_{own.seed}", _identity(own, frames, sample, teacher)
     if rows := recall(place, identity, own.distillation.resume):
         return rows
-    guard = train_guard(own, frames, place, teacher, bar)
+    guard = settle(train_guard(own, frames, place, teacher, bar), frames[1], own)
     rows = [{"system": system, "seed": own.seed, **row} for row in rate(guard, sample, own)]
     keep(place, identity, rows)
     return rows

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 _ALMOST_ALL = 1 - 1e-6  # probability kept by the top-k: the rest's logarithm stays finite
 _TINY = 1e-9
@@ -43,11 +44,17 @@ def _with_rest(log_NV: Tensor, ids_NK: Tensor) -> Tensor:
 def language_model_loss(logits_NV: Tensor, targets_N: Tensor, chunk: int = 1024) -> Tensor:
     """Cross entropy of the next token, mean over positions; ``−100`` in ``targets_N`` is not counted.
 
-    Computed ``chunk`` positions at a time: the float32 copy of all logits is the largest tensor of a step otherwise.
+    Computed ``chunk`` positions at a time, and once more on the way back: the float32 copies of all logits are the
+    largest tensors of a step otherwise.
     """
-    pieces = zip(logits_NV.split(chunk), targets_N.split(chunk), strict=True)
-    total = sum(F.cross_entropy(logits.float(), targets, reduction="sum") for logits, targets in pieces)
+    total = logits_NV.new_zeros((), dtype=torch.float32)
+    for logits, targets in zip(logits_NV.split(chunk), targets_N.split(chunk), strict=True):
+        total = total + checkpoint(_sum_of_chunk, logits, targets, use_reentrant=False)
     return total / (targets_N != -100).sum().clamp(min=1)
+
+
+def _sum_of_chunk(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    return F.cross_entropy(logits_NV.float(), targets_N, reduction="sum")
 
 
 def feature_loss(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:

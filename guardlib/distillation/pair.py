@@ -66,8 +66,13 @@ def save_language_model(language_model: LanguageModel, folder: Path) -> None:
 
 
 def teacher_dtype(precision: str) -> torch.dtype:
-    """Half precision where the hardware multiplies it: float16 or bfloat16 on a GPU, bfloat16 on a CPU that has it."""
-    return pick_precision(precision, pick_device())
+    """Half precision where the hardware multiplies it: bfloat16, else float16 on a GPU, else float32.
+
+    A frozen teacher needs no scaled loss, so float16 serves where a student could not be trained in it.
+    """
+    device = pick_device()
+    dtype = pick_precision(precision, device)
+    return torch.float16 if device.type == "cuda" and precision == "auto" and dtype == torch.float32 else dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ Legend: N positions, E experts, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,15 +116,23 @@ def route(gate_NE: Tensor, gap_NE: Tensor, capacity: float, progress: float) -> 
 
 
 class StudentRouter:
-    """The router of one run: its capacity history and its log of expert use."""
+    """The router of one run, and its capacity history: one value per optimizer step, of all its batches."""
 
     def __init__(self, history: Sequence[float] = ()) -> None:
         self.capacity = Capacity(history)
+        self._measured: list[float] = []
 
     def __call__(self, student_ND: Tensor, states_ND: Tensor, gate_NE: Tensor, experts_END: Tensor, progress: float):
         """Route one batch. ``student_ND`` is at the teacher's width, ``states_ND`` the student's own states."""
-        self.capacity.update(effective_rank(states_ND))
-        return route(gate_NE, knowledge_gap(student_ND, experts_END), self.capacity.estimate, progress)
+        self._measured.append(effective_rank(states_ND))
+        capacity = self.capacity.estimate if self.capacity.history else self._measured[0]
+        return route(gate_NE, knowledge_gap(student_ND, experts_END), capacity, progress)
+
+    def end_step(self, mean: Callable[[float], float] = lambda value: value) -> None:
+        """After an optimizer step: its batches become one entry of the history. ``mean`` is that over processes."""
+        if self._measured:
+            self.capacity.update(mean(float(np.mean(self._measured))))
+            self._measured.clear()
 
 
 def use_of_experts(weight_NE: Tensor) -> list[float]:

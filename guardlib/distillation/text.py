@@ -127,9 +127,11 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def first(self, count: int) -> Pieces:
-        """At most the first ``count``; stage 01 has shuffled the texts."""
-        return Pieces(self.pieces[:count])
+    def sample(self, count: int) -> Pieces:
+        """At most ``count``, evenly from all: neighbours are of one text, and a few long texts would be all of them."""
+        if count >= len(self):
+            return self
+        return Pieces(tuple(self.pieces[place * len(self) // count] for place in range(count)))
 
     @property
     def longest(self) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import GradientAccumulationPlugin
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -109,7 +110,12 @@ class _Run:
                 f"recipe {recipe.name!r} has a teacher, and none was given; expected one, or recipe 'alone'"
             )
         self.config, self.recipe, self.seed, self.train_pieces = config, recipe, seed, train
-        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        # Precision and accumulation are the settings' own, whatever a launcher puts into the environment.
+        self.accelerator = Accelerator(
+            mixed_precision="no",
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
         self.device = self.accelerator.device
         self.dtype = pick_precision(config.precision, self.device)
         torch.manual_seed(seed)
@@ -121,7 +127,7 @@ class _Run:
             )
         self.learner = Learner(student.model, self.teacher.width if recipe.features else None).to(self.device)
         self.optimizer = make_optimizer(self.learner, config)
-        self.student, self.validation = student, validation.first(config.evaluation_sequences)
+        self.student, self.validation = student, validation.sample(config.evaluation_sequences)
         self.batches_a_step = config.accumulate * self.accelerator.num_processes
         self.total = total_steps(len(train), config, self.accelerator.num_processes)
         self.last, self.best = (folder / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
@@ -145,6 +151,7 @@ class _Run:
         self.bar = tqdm(total=self.total, initial=self.state.step, unit="step", desc=recipe.name,
                         disable=not (progress_bar and main), mininterval=5)  # fmt: skip
         self.order: tuple[int, list[np.ndarray]] | None = None
+        self.seen: dict[str, Tensor] = {}  # losses of the step so far, for the balancer
 
     def run(self) -> pd.DataFrame:
         self.learner.train()
@@ -174,7 +181,7 @@ class _Run:
 
     def _step(self) -> None:
         """One optimizer step."""
-        factor = schedule((self.state.step + 1) / self.total, self.config.warmup_share)
+        factor = schedule((self.state.step + 0.5) / self.total, self.config.warmup_share)  # above 0 in the last one
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
         first = self.state.step * self.batches_a_step + self.accelerator.process_index
@@ -187,6 +194,11 @@ class _Run:
             self._stop("gradient norm", float(norm))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.router is not None:
+            self.router.end_step(self._mean)
+        if self.config.balance:
+            self.balancer.update({part: self._mean(float(loss)) for part, loss in self.seen.items()})
+            self.seen = {}
         self.state.step += 1
         self.bar.update()
         step, last = self.state.step, self.state.step == self.total
@@ -205,16 +217,22 @@ class _Run:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             raw, auxiliary, routing = self.wrapped(batch, knowledge, shares, self.config, self.router, progress)
         if bad := first_not_finite(raw):
-            self._stop(f"loss {bad!r}", float(raw[bad]))
+            self._stop(f"loss {bad!r}", float(raw[bad].detach()))
         if routing is not None:
             self.state.expert_use.append(use_of_experts(routing.weight))
             self.routing = routing
         weights = weights_of(self.recipe, shares, self.config)
         if self.config.balance:
-            self.balancer.update({part: float(loss.detach()) for part, loss in raw.items()})
+            for part, loss in raw.items():
+                self.seen[part] = self.seen.get(part, 0) + loss.detach() / self.config.accumulate
             weights = {part: w * (self.balancer.scale(part) if part != "lm" else 1) for part, w in weights.items()}
         self.accelerator.backward(combine(raw, weights, auxiliary) / self.config.accumulate)
         return {part: loss.detach() for part, loss in raw.items()}, weights
+
+    def _mean(self, value: float) -> float:
+        """Over all processes, so that each goes by the same, and a checkpoint of the first is that of all."""
+        tensor = torch.tensor(value, device=self.device, dtype=torch.float64 if self.device.type == "cpu" else None)
+        return float(self.accelerator.reduce(tensor, "mean"))
 
     def _stop(self, what: str, value: float) -> None:
         raise DistillationError(

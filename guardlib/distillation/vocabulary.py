@@ -45,26 +45,40 @@ class VocabularyMap:
 def align_vocabularies(teacher, student, teacher_size: int, student_size: int) -> VocabularyMap:
     """Match tokens by the bytes they stand for; special tokens by their role.
 
-    A teacher token that the student lacks takes the longest student token it begins with: that is what the student has
-    to say next to go the same way. The sizes are those of the models' output: rows beyond the tokenizer (padding) are
-    matched by nothing, and tokens beyond the rows (added, but never given a row) match nothing.
+    A teacher token that the student lacks takes the student token that the student's own tokenizer begins its text
+    with: that is what the student has to say next to go the same way. (Of what is no text by itself, part of a letter
+    say, the longest student token it begins with.) The sizes are those of the models' output: rows beyond the tokenizer
+    (padding) are matched by nothing, and tokens beyond the rows (added, but never given a row) match nothing.
     """
     student_ids: dict[bytes, int] = {}
     for index, text in sorted(token_bytes(student).items(), reverse=True):
         if index < student_size:
             student_ids[text] = index  # of several with the same bytes, the first
+    spelt = {index: text for text, index in student_ids.items()}
     longest = max(map(len, student_ids), default=0)
     place, exact = np.full(teacher_size, -1, np.int64), np.zeros(teacher_size, bool)
     for index, text in token_bytes(teacher).items():
         if index < teacher_size and text:
+            exact[index] = text in student_ids
+            begins = None if exact[index] else _first_token(student, text)
+            if begins is not None and text.startswith(spelt.get(begins) or b"\0none"):
+                place[index] = begins
+                continue
             prefixes = (text[:length] for length in range(min(len(text), longest), 0, -1))
-            found = next((prefix for prefix in prefixes if prefix in student_ids), b"")
-            place[index], exact[index] = student_ids.get(found, -1), found == text
+            place[index] = next((student_ids[prefix] for prefix in prefixes if prefix in student_ids), -1)
     for role in _ROLES:
         ours, theirs = getattr(teacher, role, None), getattr(student, role, None)
         if ours is not None and theirs is not None and ours < teacher_size and theirs < student_size:
             place[ours], exact[ours] = theirs, True
     return VocabularyMap(place, exact, student_size)
+
+
+def _first_token(tokenizer, text: bytes) -> int | None:
+    """The token that ``tokenizer`` begins ``text`` with; None where it is no text, or gives no token."""
+    try:
+        return next(iter(tokenizer(text.decode(), add_special_tokens=False, verbose=False)["input_ids"]), None)
+    except UnicodeDecodeError:
+        return None
 
 
 def token_bytes(tokenizer) -> dict[int, bytes]:

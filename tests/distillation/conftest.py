@@ -33,7 +33,7 @@ def tokenizers(texts):
 
 @pytest.fixture(scope="session")
 def pieces(texts, tokenizers) -> Pieces:
-    return Pieces.cut(texts, CONFIG.max_length, tokenizers[1], tokenizers[0]).first(40)
+    return Pieces.cut(texts, CONFIG.max_length, tokenizers[1], tokenizers[0]).sample(40)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_a_model_that_knows_nothing_has_the_vocabularys_perplexity(student, piec
 
 
 def test_a_model_retains_all_of_itself(student, texts):
-    own = Pieces.cut(texts, 24, student.tokenizer).first(4)
+    own = Pieces.cut(texts, 24, student.tokenizer).sample(4)
     kept = retention(student, student, match(student, student, own), own)
     assert kept.kl == pytest.approx(0, abs=1e-5)
     assert (kept.top1, kept.top5) == (1, 1)

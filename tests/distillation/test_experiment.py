@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from guardlib.config import ConfigError
-from guardlib.distillation.experiment import prepare, teach
+from guardlib.distillation.errors import PairError
+from guardlib.distillation.experiment import expert_use, prepare, starts, teach
 from guardlib.settings import get_profile
 
 from .conftest import CONFIG
@@ -53,3 +54,37 @@ def test_only_what_a_changed_setting_concerns_is_trained_again(runs, capsys):
     assert again == ["alone_0 was finished before and is not trained again"]
     same = (first["perplexity"] == second["perplexity"]).tolist()
     assert same == [True, False]
+
+
+@pytest.mark.parametrize("setting", [{"layer_map": "9,9"}, {"guard_teacher": "nowhere/at-all"}])
+def test_what_cannot_work_is_found_before_anything_is_trained(runs, monkeypatch, setting):
+    monkeypatch.setattr("guardlib.data.loading.why_no_hub", lambda: "the tests stay offline")
+    monkeypatch.setattr("guardlib.distillation.trainer._Run._step", lambda self: pytest.fail("it was trained"))
+    with pytest.raises(PairError):
+        runs(**setting)
+
+
+def test_a_router_that_collapses_late_or_in_another_seed_is_reported(tmp_path):
+    """Over the whole run either has half of its weight elsewhere."""
+    config = dataclasses.replace(CONFIG, seeds=2)
+    profile = dataclasses.replace(get_profile("smoke"), distillation=config)
+    even, one = [0.5, 0.5], [0.99, 0.01]
+    for seed, uses in enumerate(([even, even], [even, one])):
+        folder = tmp_path / f"routed_{seed}"
+        folder.mkdir()
+        rows = [{"experts": count, "expert_use_0": a, "expert_use_1": b} for count, (a, b) in enumerate(uses, 1)]
+        pd.DataFrame([{"experts": None}, *rows]).to_csv(folder / "steps.csv", index=False)
+    use = expert_use(tmp_path, profile)
+    assert use["collapsed"].tolist() == [False, False, False, True]
+    assert use.loc[use["collapsed"], ["seed", "experts_per_token"]].to_numpy().tolist() == [[1, 2]]
+
+
+def test_where_each_part_starts():
+    steps = pd.DataFrame({
+        "step": [1, 10, 20], "raw_lm": [7.0, 6, 5], "weighted_lm": [3.5, 3, 2.5],
+        "raw_feature": [None, 1.8, 1.5], "weighted_feature": [0, 0.2, 0.3],
+        "raw_attention": [None, None, 140.0], "weighted_attention": [0, 0, 70.0],
+    })  # fmt: skip
+    found = starts(steps).set_index("part")
+    assert found["step"].to_dict() == {"lm": 1, "feature": 10, "attention": 20}
+    assert found["in_range"].to_dict() == {"lm": True, "feature": True, "attention": False}

@@ -40,6 +40,20 @@ def test_language_model_loss_by_hand_and_in_chunks():
     assert losses.language_model_loss(logits, torch.full((11,), -100)) == 0
 
 
+def test_chunks_keep_no_float32_copy_of_the_logits():
+    """What waits for the gradient is the logits as they came, not their float32 softmax."""
+    logits = torch.randn(4096, 50, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.randint(0, 50, (4096,))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x), x)[1], lambda x: x):
+        loss = losses.language_model_loss(logits, targets)
+    assert sum(x.numel() for x in kept if x.dtype == torch.float32) < 100
+    loss.backward()
+    again = logits.detach().float().requires_grad_()
+    torch.nn.functional.cross_entropy(again, targets).backward()
+    assert torch.allclose(logits.grad.float(), again.grad, atol=1e-4)
+
+
 def test_feature_loss_by_hand():
     """Opposite states differ by 2 in every dimension; scale does not matter; states at right angles give 2."""
     state = torch.tensor([[3.0, 4.0]])

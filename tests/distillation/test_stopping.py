@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from guardlib.distillation.stopping import EarlyStopping
 
 
@@ -37,3 +39,12 @@ def test_warm_up_does_not_count():
 
 def test_zero_is_endless():
     assert feed(EarlyStopping(patience=0), [1.0] * 100) == 100
+
+
+def test_the_lowest_loss_is_kept_however_little_lower():
+    """Patience counts what is worth the name; the last steps of a falling rate are worth little each, and all of it."""
+    stopping = EarlyStopping(warmup=0)
+    assert [stopping.update(loss, 1) for loss in (1.0, 0.9995, 0.9999, 0.9992)] == [True, True, False, True]
+    assert stopping.bad == 3
+    again = EarlyStopping(**dataclasses.asdict(stopping))
+    assert not again.update(0.9993, 2)

@@ -14,6 +14,7 @@ from guardlib.distillation.objective import Teacher
 from guardlib.distillation.student_router import (
     HISTORY,
     Capacity,
+    StudentRouter,
     collapse_report,
     effective_rank,
     experts_at,
@@ -66,6 +67,20 @@ def test_capacity_has_a_history_of_a_hundred_steps_and_a_trend():
     assert capacity.estimate == pytest.approx(0.249, abs=1e-6)  # not the mean of the history, 0.1995, which lags
     assert Capacity(capacity.history).estimate == capacity.estimate
     assert Capacity().estimate == 0
+
+
+def test_a_step_of_several_batches_is_one_entry_of_the_history():
+    torch.manual_seed(0)
+    router = StudentRouter()
+    narrow, wide = torch.randn(200, 1) * torch.randn(1, 16), torch.randn(200, 16)
+    for states in (narrow, wide):
+        router(torch.randn(200, 4), states, torch.full((200, 3), 1 / 3), torch.randn(3, 200, 4), 0.0)
+    assert router.capacity.history == []
+    router.end_step(lambda value: value / 2)  # the mean with a process that measured none
+    expected = (effective_rank(narrow) + effective_rank(wide)) / 4
+    assert router.capacity.history == [pytest.approx(expected)]
+    router.end_step()
+    assert len(router.capacity.history) == 1
 
 
 def test_effective_rank_is_the_share_of_directions_in_use():

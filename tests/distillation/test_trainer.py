@@ -67,11 +67,23 @@ def test_accumulated_batches_are_one_large_batch(run, student):
     one, two = copy.deepcopy(student), copy.deepcopy(student)
     run("one", ALONE, one, batch_size=8, max_steps=1)
     run("two", ALONE, two, batch_size=4, accumulate=2, max_steps=1)
-    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+    for a, b, was in zip(*(model.model.parameters() for model in (one, two, student)), strict=True):
         assert torch.allclose(a, b, atol=2e-5)
+        if a.ndim > 1:
+            assert (a - was).abs().max() > 1e-4, "one step moves every matrix"
 
 
-def test_resumed_is_as_if_never_stopped(run, student):
+def test_a_launcher_sets_neither_precision_nor_accumulation(run, student, monkeypatch):
+    one, two = copy.deepcopy(student), copy.deepcopy(student)
+    run("one", ALONE, one, max_steps=3)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    run("two", ALONE, two, max_steps=3)
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_resumed_is_as_if_never_stopped(run, student, capsys):
     """The same losses to the last digit, with the router's history and the balancer's averages."""
     whole, begun, halves = (copy.deepcopy(student) for _ in range(3))
     run("whole", model=whole, balance=True)
@@ -89,7 +101,9 @@ def test_resumed_is_as_if_never_stopped(run, student):
             run("halves", model=begun, balance=True)
     finally:
         trainer._Run._checkpoint = original
+    capsys.readouterr()
     run("halves", model=halves, balance=True)
+    assert "resuming at step " in capsys.readouterr().out
     first, second = (pd.read_csv(run.folder / name / "steps.csv") for name in ("whole", "halves"))
     pd.testing.assert_frame_equal(first, second)
     for a, b in zip(whole.model.parameters(), halves.model.parameters(), strict=True):
@@ -125,7 +139,7 @@ def test_what_a_run_is(student, teacher, tokenizers, pieces, monkeypatch):
     """All that its result depends on, each by its name; nothing of what other runs are asked."""
 
     def identity(**changed):
-        given = {"student": student, "train": pieces, "validation": pieces.first(8), "config": CONFIG, "seed": 0}
+        given = {"student": student, "train": pieces, "validation": pieces.sample(8), "config": CONFIG, "seed": 0}
         return run_identity(**given | {"recipe": ROUTED, "teacher": teacher} | changed)
 
     def with_settings(**settings):
@@ -135,8 +149,8 @@ def test_what_a_run_is(student, teacher, tokenizers, pieces, monkeypatch):
     other = small.make_language_model(small.student_config(CONFIG, 320), tokenizers[1], "student", 3)
     for name, changed in {
         "student": {"student": other},  # the same shape from other weights
-        "text": {"train": pieces.first(39)},
-        "validation text": {"validation": pieces.first(9)},
+        "text": {"train": pieces.sample(39)},
+        "validation text": {"validation": pieces.sample(9)},
         "settings": with_settings(alpha=0.25),
         "seed": {"seed": 1},
     }.items():

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from guardlib.distillation.errors import PairError
 from guardlib.distillation.vocabulary import (
@@ -19,7 +21,7 @@ from guardlib.distillation.vocabulary import (
 
 
 class Words:
-    """A tokenizer that has a vocabulary and nothing else."""
+    """A tokenizer that has a vocabulary and nothing else: no text gives a token."""
 
     def __init__(self, *tokens: str, special: tuple[int, ...] = (), **roles) -> None:
         self.tokens, self.all_special_ids = tokens, list(special)
@@ -28,6 +30,9 @@ class Words:
 
     def get_vocab(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.tokens)}
+
+    def __call__(self, text: str, **_) -> dict[str, list[int]]:
+        return {"input_ids": []}
 
 
 def test_schemes_stand_for_the_same_bytes():
@@ -47,6 +52,17 @@ def test_match_by_bytes_by_prefix_and_by_role():
     coverage = mapping.coverage(np.array([1, 1, 2, 3]))
     assert coverage["text_exact"] == 0.5
     assert coverage["text_mapped"] == 1.0
+
+
+def test_a_missing_token_begins_as_the_students_own_tokenizer_begins_it():
+    """Merges are made in their order, not by length: "link" is l, ink to this one, though it has "li" as well."""
+    merges = [("i", "n"), ("in", "k"), ("l", "i")]
+    vocabulary = {token: index for index, token in enumerate(["l", "i", "n", "k", "in", "ink", "li"])}
+    student = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocabulary, merges)))
+    student.get_vocab = lambda: {f"▁{name}" if name == "▁" else name: at for name, at in vocabulary.items()} | {"▁": 7}
+    mapping = align_vocabularies(Words("link", "▁"), student, teacher_size=2, student_size=8)
+    assert mapping.student_of_teacher[0] == vocabulary["l"]
+    assert not mapping.exact[0]
 
 
 def test_a_token_of_several_roles_is_first_of_all_the_end_of_a_text():
