@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("GUARDLIB_DATA") or None, metavar="PATH")
     parser.add_argument("--share", type=float, help="measure this share of the paper profile alone, print JSON")
     options = parser.parse_args()
-    if options.share:
+    if options.share is not None:
         print(json.dumps(measure(options.share, options.data)))
         return
     print("| Rows | of them made hard negatives | Seconds | Peak memory | Microseconds per row |")
@@ -56,7 +56,7 @@ def main() -> None:
     data = ["--data", str(options.data)] if options.data else []
     for share in SHARES:
         command = [sys.executable, __file__, "--share", str(share), *data]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
         cost = row["seconds"] / row["rows"] * 1e6
         made = f"{row['hard_negatives']:,}"
         print(f"| {row['rows']:,} | {made} | {row['seconds']:.0f} | {row['gb']:.1f} GB | {cost:.0f} |", flush=True)

@@ -18,11 +18,11 @@ from guardlib.config import PROFILES, ConfigError, Profile
 from guardlib.console import table_lines
 from guardlib.data import card
 from guardlib.data.build import PROTECTED_FILE, LeakError, build_dataset
-from guardlib.data.corpus import corpus_status
+from guardlib.data.corpus import corpus_frames, corpus_status
 from guardlib.data.leakage import LeakFinder
 from guardlib.data.records import SourceError
 from guardlib.data.sources import load_available
-from guardlib.data.splits import SPLITS
+from guardlib.data.splits import SPLITS, identity
 from guardlib.evaluation.benchmarks import BenchmarkError, build_benchmarks, write_status
 from guardlib.evaluation.suites.supplied import supplied_status
 from guardlib.labels import RECORD_COLUMNS
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def list_sources(options: argparse.Namespace) -> int:
     """Every source: kind, rows, licence, where it was found, or why it could not be had."""
     _, status = load_available(options.data, licences=options.licences or "all", progress=sys.stderr.isatty())
-    status += corpus_status() + supplied_status(options.data)
+    corpus = {f"corpus_{part}": len(frame) for part, frame in corpus_frames(held_out=False).items()}
+    status += corpus_status(corpus) + supplied_status(options.data)
     table = pd.DataFrame(status)
     if options.json:
         print(table.to_json(orient="records", indent=1))
@@ -74,18 +75,21 @@ def verify(options: argparse.Namespace) -> int:
     leaks = LeakFinder(protected, report["threshold"], sys.stderr.isatty()).find(rows)
     straddling = rows[rows.groupby("group")["split"].transform("nunique") > 1]
     groups = straddling["group"].nunique()
-    if leaks.empty and straddling.empty:
-        print("\nno benchmark row is left, and no group is in two splits")
+    key = identity(rows)
+    twice = rows[rows["split"].groupby(key).transform("nunique") > 1]  # whatever its groups say
+    if leaks.empty and straddling.empty and twice.empty:
+        print("\nno benchmark row is left, and no text and no group is in two splits")
         return 0
     again = f"python run_all.py --profile {options.profile} --only 01 --force"
     if options.folder:
         again = f"python -m guardlib.data build --profile {options.profile} --out {options.folder}"
-    print(f"\n{len(leaks)} rows leak and {groups} groups are in two splits; build it again: {again}\n")
+    found = f"{len(leaks)} rows leak, {groups} groups and {key[twice.index].nunique()} texts are in two splits"
+    print(f"\n{found}; build it again: {again}\n")
     first = leaks.head(_SHOWN_LEAKS)
     if len(first):
         _print_table(first.assign(text=rows["text"].iloc[first["row"]].str.slice(0, 60).map(ascii).to_numpy()))
-    if len(straddling):
-        shown = straddling.sort_values("group").head(_SHOWN_LEAKS)[["group", "split", "source", "text"]]
+    if len(straddling := pd.concat([straddling, twice.loc[twice.index.difference(straddling.index)]])):
+        shown = straddling.sort_values(["group", "text"]).head(_SHOWN_LEAKS)[["group", "split", "source", "text"]]
         _print_table(shown.assign(text=shown["text"].str.slice(0, 60).map(ascii)))
     return 1
 

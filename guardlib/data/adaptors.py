@@ -41,11 +41,14 @@ def require(frame: pd.DataFrame, *columns: str) -> None:
 
 
 def adapted(texts, labels, families, langs) -> pd.DataFrame:
-    """The four columns as objects, so that no value is changed on the way to the quarantine check."""
+    """The four columns as objects, so that no value is changed on the way to the quarantine check.
+
+    Rows keep the index of ``texts``, where they have one: what is set aside is named by its place in the source.
+    """
     data = dict(zip(ADAPTED, (texts, labels, families, langs), strict=True))
-    return pd.DataFrame(
-        {name: pd.Series(list(values), dtype=object) for name, values in data.items()}, columns=list(ADAPTED)
-    )
+    index = texts.index if isinstance(texts, pd.Series) else None
+    columns = {name: pd.Series(list(values), index=index, dtype=object) for name, values in data.items()}
+    return pd.DataFrame(columns, columns=list(ADAPTED))
 
 
 def github(

@@ -121,6 +121,7 @@ def build_dataset(
     results |= own
     status += [file_status(path, result) for path, result in own.items()]
     rows = _gather(results, profile)
+    from_corpus = corpus_status(rows["source"].value_counts())
     used = sum(row["used"] for row in status)
     say(f"{len(rows):,} rows from {used} sets and the built-in corpus; {len(status) - used} sets not used")
     left_out, rows = _apart(rows, settings.leave_out)
@@ -138,7 +139,9 @@ def build_dataset(
     rows = split_by_cluster(rows, settings.validation_share, settings.test_share, profile.seed)
 
     made = _generate(rows, profile)
-    made, _ = deduplicate(_not_in(made, rows))
+    new = _not_in(made, rows)
+    known = len(made) - len(new)
+    made, made_dropped = deduplicate(new)
     made_leaks = finder.find(made)
     made = made.drop(index=made_leaks["row"]).reset_index(drop=True)
     rows = apply_policy(rows, settings.harmful_request_policy)
@@ -158,14 +161,13 @@ def build_dataset(
         "removed": _by_kind(leaks),
         "removed_by_source": overlap,
         "removed_generated": _by_kind(made_leaks),
+        "generated_again": {"in sources": known, **made_dropped},
         "remaining": len(remaining),
         "groups_in_two_splits": straddling,
         **dropped,
     }
     quarantine = [row for result in results.values() for row in result.quarantined]
-    return Dataset(
-        **frames, protected=targets, sources=status + corpus_status(), leakage=leakage, quarantine=quarantine
-    )
+    return Dataset(**frames, protected=targets, sources=status + from_corpus, leakage=leakage, quarantine=quarantine)
 
 
 def protected_rows(results: dict[str, SourceResult], benchmarks: pd.DataFrame | None) -> pd.DataFrame:

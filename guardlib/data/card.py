@@ -47,20 +47,14 @@ def languages(frame: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["total", "lang"], ascending=[False, True]).reset_index()
 
 
-def families(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows per label and family, largest first: ``label, family, rows``."""
-    counts = frame.groupby(["label", "family"]).size().rename("rows").reset_index()
-    counts["label"] = counts["label"].map(dict(enumerate(LABEL_NAMES)))
-    return counts.sort_values(["rows", "label", "family"], ascending=[False, True, True]).reset_index(drop=True)
-
-
 def samples(frame: pd.DataFrame, characters: int = 140, seed: int = 0) -> pd.DataFrame:
-    """One text of each label and family, cut to ``characters``: ``label, family, source, text``."""
+    """One text of each label and family, cut to ``characters``: ``label, family, rows, source, text``."""
     shuffled = frame.sample(frac=1, random_state=seed)
-    one = shuffled.groupby(["label", "family"], as_index=False).first().sort_values(["label", "family"])
+    by = shuffled.groupby(["label", "family"], as_index=False)
+    one = by.first().assign(rows=by.size()["size"]).sort_values(["label", "family"])
     one["label"] = one["label"].map(dict(enumerate(LABEL_NAMES)))
     one["text"] = one["text"].str.replace(r"\s+", " ", regex=True).str.slice(0, characters)
-    return one[["label", "family", "source", "text"]].reset_index(drop=True)
+    return one[["label", "family", "rows", "source", "text"]].reset_index(drop=True)
 
 
 def overlap(removed: list[dict]) -> pd.DataFrame:

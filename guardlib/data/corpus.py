@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from guardlib.data.minhash import cluster_ids
@@ -126,9 +126,8 @@ def corpus_benchmark_frames(folder: Path = FOLDER) -> dict[str, pd.DataFrame]:
     return corpus_frames(held_out=True, folder=folder)
 
 
-def corpus_status() -> list[dict]:
-    """One ``sources.json`` row per part; ``rows`` are those for training."""
-    frames = corpus_frames(held_out=False)
+def corpus_status(used: Mapping[str, int]) -> list[dict]:
+    """One ``sources.json`` row per part. ``used``: rows that a run takes for training, by source."""
     return [
         {
             "name": f"corpus_{part}",
@@ -140,14 +139,9 @@ def corpus_status() -> list[dict]:
             "kind": "attack" if part in ("attacks", "goals") else "benign",
             "origin": "built-in",
             "used": True,
-            "rows": len(frame),
+            "rows": int(used.get(f"corpus_{part}", 0)),
             "quarantined": 0,
             "why_not": "",
         }
-        for part, frame in frames.items()
+        for part in PARTS
     ]
-
-
-def held_out_share(folder: Path = FOLDER) -> float:
-    """The share of rows that is held out, as it came out."""
-    return float(np.mean(_read(folder)["held_out"]))

@@ -33,17 +33,18 @@ _GREETING = re.compile(
     re.I | re.M,
 )
 _SQL = re.compile(
-    r"^\s*(?:SELECT\b[^;]*?\bFROM|CREATE TABLE|INSERT INTO|UPDATE\s+\S+\s+SET|DELETE FROM|ALTER TABLE|WITH \w+ AS)\b",
+    r"^[ \t]*(?:SELECT\b[^;]*?\bFROM|CREATE TABLE|INSERT INTO|UPDATE\s+\S+\s+SET|DELETE FROM|ALTER TABLE"
+    r"|WITH \w+ AS)\b",
     re.M,
 )
 _HASH_CODE = re.compile(
-    r"^\s*(?:def \w+\(.*|class \w+.*:|import [\w.]+(?: as \w+)?|from [\w.]+ import .+|elif .+:|with .+:"
+    r"^[ \t]*(?:def \w+\(.*|class \w+.*:|import [\w.]+(?: as \w+)?|from [\w.]+ import .+|elif .+:|with .+:"
     r"|for \w+ in .+:|#!.+|print\(.*|try:|except.*:|@\w+|return\b.*|[A-Z_]+=\S+|FROM \S+:\S+|RUN .+|fi|done|esac)$",
     re.M,
 )
 _SLASH_CODE = re.compile(
-    r"^\s*(?:(?:export |async )*function\b.*|(?:const|let|var) .+|#include .+|(?:public|private|static|func|fn|package|"
-    r"using|struct|int|void|float|double) .*[;{(].*|\}.*|.+\) \{|.+;)$",
+    r"^[ \t]*(?:(?:export |async )*function\b.*|(?:const|let|var) .+|#include .+|(?:public|private|static|func|fn|"
+    r"package|using|struct|int|void|float|double) .*[;{(].*|\}.*|.+\) \{|.+;)$",
     re.M,
 )
 _RULER = re.compile(r"^[\s|:+=-]+$")
@@ -195,7 +196,7 @@ def _objects(value: object):
 
 def _in_table(document: str, sentence: str, position: str, rng: np.random.Generator) -> str:
     """A cell of a row. The first row names the columns and is left alone where there are others."""
-    lines = document.split("\n")
+    lines = document.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # a row ends with either
     separator = _separator([line for line in lines if line.strip()]) or "|"
     rows = [at for at, line in enumerate(lines) if separator in line and any(_cells(line, separator))]
     rows = [at for at in rows if not _RULER.match(lines[at])]

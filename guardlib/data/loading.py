@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,9 @@ def read_dataset(
         return _from_mirror(mirror / dataset_id, config, dataset_id)
     absent = f"not in the mirror {str(mirror)!r}" if mirror is not None else "no mirror given"
     if not on_hub:
-        raise SourceError(f"{dataset_id}: {absent}, and the Hub does not have it")
+        raise SourceError(f"{dataset_id}: {absent}, and the Hub has it not; give a mirror that has it (--data PATH)")
     if why := why_no_hub():
-        raise SourceError(f"{dataset_id}: {absent}, and offline: {why}")
+        raise SourceError(f"{dataset_id}: {absent}, and offline: {why}; give a mirror that has it (--data PATH)")
     return _from_hub(dataset_id, config, revision)
 
 
@@ -83,6 +84,8 @@ def why_no_hub() -> str | None:
             request = urllib.request.Request(endpoint, method="HEAD", headers={"User-Agent": "guardlib"})
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
                 outcome[0] = ""
+        except urllib.error.HTTPError:  # it answered; a mirror of the Hub need not have a front page
+            outcome[0] = ""
         except (OSError, ValueError) as error:
             outcome[0] = f"{endpoint} cannot be reached ({' '.join(str(error).split())})"
 

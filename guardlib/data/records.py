@@ -101,10 +101,11 @@ def screen(texts: Sequence, labels: Sequence, families: Sequence, langs: Sequenc
 
     A label is a :class:`Label` (or its value); anything else is a reason, as text, why the row is set aside.
     Returns ``(frame, quarantined)``; a quarantined row is ``{source, split, row, reason, text}``, its text cut to
-    200 characters and made printable.
+    200 characters and made printable, its number that in the index of ``texts``, where they have one.
     """
     rows, quarantined = [], []
-    for number, (text, label, family, lang) in enumerate(zip(texts, labels, families, langs, strict=True)):
+    numbers = texts.index.tolist() if isinstance(texts, pd.Series) else range(len(texts))
+    for number, text, label, family, lang in zip(numbers, texts, labels, families, langs, strict=True):
         reason = why_unusable(text) or (label if isinstance(label, str) else None)
         if reason is None:
             rows.append((text, int(Label(label)), source, family, -1, lang, split))

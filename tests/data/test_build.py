@@ -268,7 +268,7 @@ def test_card_counts_every_row_once(built):
     assert (table.drop(columns="total").sum(axis=1) == table["total"]).all()
     assert card.lengths(built.train)["rows"].sum() == len(built.train)
     assert card.languages(built.train)["total"].sum() == len(built.train)
-    assert card.families(built.train)["rows"].sum() == len(built.train)
+    assert card.samples(built.train)["rows"].sum() == len(built.train)
     balance = card.class_balance(train=built.train, test=built.test)
     assert balance.loc["train", "total"] == len(built.train)
     assert list(balance.index) == ["train", "test"]

@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -185,3 +186,18 @@ def test_unknown_kinds_and_positions_are_errors():
 
 def test_there_are_notes_for_every_kind():
     assert NOTES.keys() == set(KINDS)
+
+
+def test_a_kind_is_told_in_time_that_grows_with_the_length():
+    """Blank lines belong to no pattern."""
+    seconds = []
+    for count in (4_000, 40_000):
+        started = time.perf_counter()
+        assert kind_of("a" + "\n" * count + "b") == "text"
+        seconds.append(time.perf_counter() - started)
+    assert seconds[1] < 40 * seconds[0] + 0.5
+
+
+def test_a_table_whose_rows_end_with_a_carriage_return_takes_a_sentence():
+    made = plant("a,b,c\nd,e\rx,f\ng,h,i", "table", "Mind the gap.", "end", np.random.default_rng(0))
+    assert "Mind the gap." in made

@@ -1,3 +1,4 @@
+import http.server
 import re
 import socket
 import threading
@@ -55,7 +56,7 @@ def test_a_changed_mirror_is_read_anew(tmp_path):
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path):
-    with pytest.raises(SourceError, match="no mirror given, and the Hub does not have it"):
+    with pytest.raises(SourceError, match="no mirror given, and the Hub has it not; give a mirror"):
         read_dataset("github/x", None, None, on_hub=False)
     with pytest.raises(SourceError, match="no mirror given, and offline: the tests stay offline"):
         read_dataset("deepset/prompt-injections", None, None, on_hub=True)
@@ -82,6 +83,24 @@ def test_a_hub_that_never_answers_costs_seconds_not_minutes(monkeypatch):
         assert WHY_NO_HUB.cache_info().hits == 1, "asked once per run"
     WHY_NO_HUB.cache_clear()
     assert threading.active_count() < 50
+
+
+def test_a_mirror_of_the_hub_without_a_front_page_answers(monkeypatch):
+    class NotFound(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), NotFound) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        WHY_NO_HUB.cache_clear()
+        assert WHY_NO_HUB() is None
+    WHY_NO_HUB.cache_clear()
 
 
 GATED = "Dataset 'a/b' is a gated dataset on the Hub."

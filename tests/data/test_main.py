@@ -24,7 +24,7 @@ def dataset(tmp_path_factory):
 
 def test_a_built_dataset_is_clean(dataset, capsys):
     assert main(["verify", "--folder", str(dataset)]) == 0
-    assert "no benchmark row is left, and no group is in two splits" in capsys.readouterr().out
+    assert "no benchmark row is left, and no text and no group is in two splits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,18 @@ def test_a_group_in_two_splits_is_found(dataset, tmp_path, capsys):
     test.loc[0, "group"] = train["group"].iloc[0]
     test.to_parquet(tmp_path / "test.parquet")
     assert main(["verify", "--folder", str(tmp_path)]) == 1
-    assert "1 groups are in two splits" in capsys.readouterr().out
+    assert "1 groups and" in capsys.readouterr().out
+
+
+def test_a_text_in_two_splits_is_found_whatever_its_groups_say(dataset, tmp_path, capsys):
+    for file in dataset.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    train, test = (pd.read_parquet(dataset / f"{split}.parquet") for split in ("train", "test"))
+    own = train.index[train["source"] == "corpus_benign"][0]
+    test.loc[0, ["text", "source"]] = train.loc[own, "text"].upper(), "corpus_benign"
+    test.to_parquet(tmp_path / "test.parquet")
+    assert main(["verify", "--folder", str(tmp_path)]) == 1
+    assert "0 groups and 1 texts are in two splits" in capsys.readouterr().out
 
 
 def test_list_says_what_is_there_and_why_the_rest_is_not(tmp_path, capsys, monkeypatch):

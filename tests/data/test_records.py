@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardlib.data.adaptors import github
 from guardlib.data.records import MAX_CHARACTERS, fold, frame_digest, read_flag, rng_for, screen, why_unusable
 from guardlib.labels import RECORD_COLUMNS, Label
 
@@ -88,3 +89,12 @@ def test_generators_depend_on_seed_and_name_only():
     assert rng_for(0, "a").integers(1 << 30) == rng_for(0, "a").integers(1 << 30)
     assert rng_for(0, "a").integers(1 << 30) != rng_for(0, "b").integers(1 << 30)
     assert rng_for(0, "a").integers(1 << 30) != rng_for(1, "a").integers(1 << 30)
+
+
+def test_what_is_set_aside_is_named_by_its_place_in_the_source():
+    """An adaptor may have dropped rows before it."""
+    raw = pd.DataFrame({"text": ["a", "b", "Fine.", " "], "label": 0, "lang": "", "subset": "",
+                        "category": ["unknown", "unknown", "benign", "benign"]})  # fmt: skip
+    rows = github()(raw, "train")
+    _, set_aside = screen(rows["text"], rows["label"], rows["family"], rows["lang"], "s", "train")
+    assert [row["row"] for row in set_aside] == [3]
