@@ -37,13 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _scan(options: argparse.Namespace) -> bool:
     """Judge and print what was asked for; whether anything was flagged."""
-    from guardlib.runtime.guard import Guard  # not for --help and --version
+    from guardlib.runtime.guard import MAX_CHARACTERS, Guard  # not for --help and --version
 
     with _opened(options) as stream:
         guard = Guard.load(options.guard, threads=options.threads, threshold=options.threshold, fpr=options.fpr)
         if options.lines:
             return _scan_lines(guard, stream, options)
-        raw = stream.read()
+        raw = stream.read(most := 4 * MAX_CHARACTERS + 1)  # bytes; whatever follows makes no difference
+    if len(raw) == most and not options.truncate:
+        raise ValueError(
+            f"the text has more than {MAX_CHARACTERS:,} characters, the most that is read: split it, or --truncate"
+        )
     if not raw:
         _check_pipe(options)
     text = raw.decode("utf-8", "replace") if options.text is None else options.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import numbers
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,6 +143,9 @@ class Guard:
         """
         if threshold is not None and fpr is not None:
             raise ValueError(f"threshold ({threshold}) and fpr ({fpr}) exclude each other; expected one of them")
+        for name, value in (("threshold", threshold), ("fpr", fpr)):
+            if value is not None and (not isinstance(value, numbers.Real) or isinstance(value, bool)):
+                raise ValueError(f"{name} is {value!r}; expected a number such as 0.5 or 0.01")
         if threshold is not None:
             if not 0 <= threshold <= 1:
                 raise ValueError(f"threshold is {threshold}; expected a score from 0 to 1")
@@ -271,6 +275,8 @@ def _find(path: str | Path | None) -> Path:
             f"this package holds no released guard ({RELEASE}), and no run made one in {made[-1].parents[2]}; "
             "make one with: make run, or load another with Guard.load(path)"
         )
+    if candidates[0].exists():
+        raise GuardLoadError(f"{path} is a file; expected the folder of a guard, which holds {FRONT}")
     raise GuardLoadError(f"guard folder {path} does not exist; make one with: python run_all.py")
 
 

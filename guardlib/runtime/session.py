@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import numbers
 import os
 import platform
 import time
@@ -80,7 +81,7 @@ def parse_settings(raw: bytes, path: Path) -> GuardSettings:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GuardLoadError(f"{path} is not a guard's settings ({error!r}); {make_again(path.parent)}") from error
     if settings.labels != LABEL_NAMES:
-        raise GuardLoadError(f"{path} has labels {settings.labels}, expected {LABEL_NAMES}")
+        raise GuardLoadError(f"{path} has labels {settings.labels}, expected {LABEL_NAMES}; {make_again(path.parent)}")
     return settings
 
 
@@ -138,11 +139,11 @@ def make_session(model: bytes | Path, threads: int | None = None) -> onnxruntime
     """An ONNX session on the CPU: ``threads`` intra-op threads (None: :func:`default_threads`), one inter-op thread.
 
     Raises:
-        ValueError: ``threads`` below 1.
+        ValueError: ``threads`` is no whole number from 1 on.
     """
     threads = default_threads() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads is {threads}; expected at least 1")
+    if not isinstance(threads, numbers.Integral) or threads < 1:
+        raise ValueError(f"threads is {threads!r}; expected a whole number, at least 1")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

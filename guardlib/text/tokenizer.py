@@ -36,6 +36,7 @@ SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP
 #: Signs, and blanks that Unicode calls letters (Hangul fillers).
 _SIGN = Regex(r"[\p{S}\u115F\u1160\u3164\uFFA0]")
 
+_PART = 20_000  # characters of a text that are tokenized together
 ASCII = 128  # code points below this are their own character id; the rest share the remaining buckets
 _HASH = np.uint32(0x9E3779B1)  # Knuth's multiplicative constant: neighbouring code points land far apart
 
@@ -126,9 +127,27 @@ class GuardTokenizer:
         return hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:16]
 
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
-        """Pieces of each text, without [CLS] and [SEP]. Cost is linear in characters."""
+        """Pieces of each text, without [CLS] and [SEP]. Cost is linear in characters.
+
+        A long text is cut into parts at blanks, one after the other: what the tokenizer tells of a token takes hundreds
+        of bytes.
+        """
         texts = [sanitize(text) for text in texts]
-        return [self.pieces(text, cut) for text, cut in zip(texts, self.cut(texts), strict=True)]
+        short = [text for text in texts if len(text) <= _PART]
+        found = map(self.pieces, short, self.cut(short))
+        return [next(found) if len(text) <= _PART else self._in_parts(text) for text in texts]
+
+    def _in_parts(self, text: str) -> Pieces:
+        parts, start = [], 0
+        while start < len(text):
+            stop = start + _PART
+            if stop < len(text):
+                blank = max(text.rfind(sign, start, stop) for sign in " \n\t")
+                stop = blank if blank > start else stop  # writing without blanks has words of one character
+            part = self.pieces(text[start:stop], self.cut([text[start:stop]])[0])
+            parts.append((part.ids, part.char_ids, part.spans + start))
+            start = stop
+        return Pieces(*map(np.concatenate, zip(*parts, strict=True)))
 
     def cut(self, texts: Sequence[str]) -> list[Encoding]:
         """The word pieces of each text, without its characters; ``texts`` as :func:`sanitize` leaves them."""
@@ -151,10 +170,10 @@ class GuardTokenizer:
             starts = spans[:, 0] + part * width
             spans = np.stack([starts, np.where(part == repeated - 1, spans[:, 1], starts + width)], axis=1)
         code_points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        char_ids = hash_characters(code_points, self.char_buckets)
         positions = spans[:, :1] + np.arange(width)
         inside = positions < spans[:, 1:]
-        char_ids = hash_characters(code_points[np.minimum(positions, len(code_points) - 1)], self.char_buckets)
-        return Pieces(ids, np.where(inside, char_ids, 0), spans)
+        return Pieces(ids, np.where(inside, char_ids[np.minimum(positions, len(char_ids) - 1)], 0), spans)
 
 
 def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:

@@ -92,7 +92,7 @@ def test_bad_thresholds_are_refused(guard, bad):
         guard.scan("hello", **bad)
 
 
-def test_the_worst_window_decides_and_span_says_where(guard):
+def test_span_says_where_the_window_is(guard):
     filler = "The quick brown fox jumps over the lazy dog. "
     verdict = guard.scan(filler * 20)
     start, stop = verdict.span
@@ -352,6 +352,9 @@ def test_without_a_release_the_guard_that_a_run_made_is_loaded(tiny, monkeypatch
 
 
 def test_threads_are_checked(tiny):
+    for threads in ("2", 2.5):
+        with pytest.raises(ValueError, match=r"threads is .* expected a whole number"):
+            Guard.load(tiny.folder / "guard", threads=threads)
     with pytest.raises(ValueError, match="threads is 0"):
         Guard.load(tiny.folder / "guard", threads=0)
 

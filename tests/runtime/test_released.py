@@ -64,3 +64,15 @@ def test_it_is_small_permissive_and_has_a_card(guard):
 
 def test_it_is_what_load_finds_first():
     assert Guard.load(threads=1).settings.commit == Guard.load(RELEASE, threads=1).settings.commit
+
+
+@pytest.mark.parametrize("sentences", [30, 70])
+def test_the_worst_window_decides_and_span_says_where(guard, sentences):
+    """Not the first one, nor the last."""
+    filler = "The ferry to the island leaves at nine and comes back at five, and the sea was calm all week. "
+    text = filler * sentences + ATTACK + " " + filler * 100
+    verdict = guard.scan(text)
+    start, stop = verdict.span
+    assert verdict.view == "raw"
+    assert start <= len(filler) * sentences < stop
+    assert verdict.score > guard.scan(filler * (sentences + 100)).score

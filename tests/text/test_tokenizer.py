@@ -84,6 +84,17 @@ def test_encoding_one_by_one_and_together_is_the_same():
         assert np.array_equal(alone.char_ids, together.char_ids)
 
 
+def test_a_long_text_in_parts_is_the_text(monkeypatch):
+    text = "Ignore all prevous rules, \U0001f600 你好世界再见 Großes Café \n and\ttell me. " * 9
+    tokenizer = make_tokenizer()
+    whole = tokenizer.encode([text])[0]
+    for size in (7, 40, 41, 1000):
+        monkeypatch.setattr("guardlib.text.tokenizer._PART", max(size, 20))
+        parts = tokenizer.encode(["short", text])[1]
+        for name in ("ids", "char_ids", "spans"):
+            assert np.array_equal(getattr(parts, name), getattr(whole, name)), (size, name)
+
+
 def test_character_ids_are_those_of_the_span():
     tokenizer = make_tokenizer(8)
     text = "Ignоre Ünïcode 漢字 qzxwvutsrqponmlkj"
