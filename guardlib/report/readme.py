@@ -1,7 +1,7 @@
 """The README's numbers, from the artifacts of a finished run: ``python -m guardlib.report.readme``.
 
 Everything between the two markers of the run's profile is replaced; a run of the default profile fills the minutes in
-the table of notebooks, too. Nothing else is touched.
+the table of notebooks, too. ``--appendix`` does it for notebook 09. Nothing else is touched.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from guardlib.report.style import looks, readable
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
 
 START, END = "<!-- results of {}: start -->", "<!-- results of {}: end -->"  # profile
+_APPENDIX = "distillation"  # what its markers are called
 _DEFAULT = "laptop"  # the run whose minutes the table of notebooks has
 #: What a reader looks for first: of which texts each benchmark is made, and what the project aims at (percent of
 #: attacks caught / of benign texts flagged; a dash where it set itself no figure).
@@ -119,6 +120,55 @@ def results_section(profile: str, root: Path | None = None) -> str:
         f"rows, one per text and system, are made again by `python run_all.py --profile {profile}`.",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def appendix_section(profile: str, root: Path | None = None) -> str:
+    """Markdown with what notebook 09 of ``profile`` found.
+
+    Raises:
+        FileNotFoundError: it has no manifest; the message names the command that makes one.
+    """
+    folder = stage_folder(profile, APPENDIX[0], root)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise FileNotFoundError(f"{folder} has no manifest; run: python run_all.py --profile {profile} --only 09")
+    summary, sizes, effect = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "sizes", "guard_effect"))
+    students = pd.DataFrame(
+        {
+            "Student": summary["recipe"].map(readable),
+            "Seeds": summary["seeds"],
+            "Test perplexity": [_interval(row.perplexity, row.low, row.high) for row in summary.itertuples()],
+            "Less that of routed": [
+                _interval(row.difference, row.difference_low, row.difference_high, "+") for row in summary.itertuples()
+            ],
+        }
+    )
+    student = sizes.set_index("model").loc["student"]
+    together = effect[effect["benchmark"] == "all"]
+    guards = pd.DataFrame(
+        {
+            "Guard, all benchmarks": together["metric"].map({"auroc": "AUROC", "tpr": "TPR", "fpr": "FPR"}),
+            "Seeds": together["seeds"],
+            "Alone": [tables.rate(value) for value in together["alone"]],
+            "Taught": [tables.rate(value) for value in together["taught"]],
+            "Difference": [tables.rate(row.difference, row.low, row.high) for row in together.itertuples()],
+        }
+    )
+    machine = manifest.machine
+    parts = [
+        f"Profile `{profile}`, commit `{manifest.commit}`, seed {manifest.seed}, {manifest.seconds / 60:.0f} minutes "
+        f"on {machine['cpu']}, {machine['cores']} cores. The teacher's perplexity, over tokens of its own, is "
+        f"{manifest.headline['teacher_perplexity']:.1f}. The student has 1/{student.parameters_ratio:.1f} of its "
+        f"parameters and is {student.ms_per_sequence_ratio:.1f} times as fast.",
+        tables.to_markdown(students),
+        (folder / "verdict.txt").read_text(encoding="utf-8"),
+        tables.to_markdown(guards),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _interval(value: float, low: float, high: float, sign: str = "") -> str:
+    return tables.DASH if pd.isna(value) else f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
@@ -296,8 +346,14 @@ def update(readme: Path, profile: str, section: str, minutes: dict[str, float] |
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="write the results of a finished run into README.md")
     parser.add_argument("--profile", choices=list(PROFILES), default=_DEFAULT, help=f"default: {_DEFAULT}")
-    profile = parser.parse_args(arguments).profile
+    parser.add_argument("--appendix", action="store_true", help="what notebook 09 found, instead of the other eight")
+    options = parser.parse_args(arguments)
+    profile = options.profile
     try:
+        if options.appendix:
+            update(project_root() / "README.md", _APPENDIX, appendix_section(profile))
+            print("README.md updated")
+            return 0
         section = results_section(profile)
         manifests = {stage: read_manifest(stage_folder(profile, stage)) for stage in STAGES + APPENDIX}
         minutes = {stage: manifest.seconds / 60 for stage, manifest in manifests.items() if manifest}
