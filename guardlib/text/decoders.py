@@ -20,6 +20,9 @@ _STRUCTURE = re.compile(r'\{\s*"value"\s*:|\[\s*\{\s*"[^"]{1,40}"\s*:\s*\d+\s*\}
 _LEAST_WORDS = 4  # fewer could be data
 _MOST_PARSED = 8  # times the length of the text
 _REBASE = 8192  # characters
+_STRETCH = 200  # characters
+_LETTERS_AND_SPACES = 0.85  # of a stretch of writing, in any language; code and data have less
+_LEAST_LETTERS = 12
 _LEAST_CODE = 16  # characters of base64
 _MOST_PARTS = 4
 _DIVIDES = re.compile("[/_-]+")
@@ -174,3 +177,17 @@ def _read(error: ValueError | RecursionError, end: int) -> int:
     """Up to where JSON was read before ``error``; ``end`` where that is not told."""
     told = isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated")
     return error.pos if told else end
+
+
+def is_writing(decoded: str) -> bool:
+    """Whether some stretch of what a code of bytes spells is writing; chance spells no text.
+
+    Known words are mostly English; bytes that are letters and spaces throughout are no accident in any language.
+    """
+    for start in range(0, len(decoded), _STRETCH):
+        part = decoded[start : start + _STRETCH].strip()
+        letters, spaces = sum(map(str.isalpha, part)), sum(map(str.isspace, part))
+        words = letters >= _LEAST_LETTERS and spaces if part.isascii() else letters >= _LEAST_LETTERS / 2
+        if words and letters + spaces >= _LETTERS_AND_SPACES * len(part):
+            return True
+    return False

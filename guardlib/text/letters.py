@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping, Set
 
-from guardlib.text.alphabets import ORNAMENTS
+from guardlib.text.alphabets import ORNAMENTS, SMALL_CAPITALS
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ﬁ", "m²" and "Ⅳ" are ordinary
+#: Letters in ornament, of no language: mathematical, in circles, squares and parentheses.
+_ORNATE = re.compile("[\u249c-\u24e9\U0001d400-\U0001d7ff\U0001f110-\U0001f189]{4}")
 
 #: Combining marks that Latin letters take, and those that go around any character.
 _MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
@@ -27,9 +33,30 @@ def plain_letter(char: str) -> str:
     return plain if len(plain) == 1 and plain.isascii() and plain.isalnum() else char
 
 
-def to_latin(word: str, lookalikes: dict[str, str]) -> str:
+def to_latin(word: str, lookalikes: Mapping[str, str]) -> str:
+    """``word`` with look-alikes as Latin letters, where it mixes them with Latin ones and no other script is left."""
     if word.isascii() or not any(char.isascii() for char in word):
         return word
     latin = "".join(char if char.isascii() else lookalikes.get(char, char) for char in word)
     disguise = all(without_marks(char).isascii() for char in latin)
     return latin if disguise else word  # a loan with an ending
+
+
+def is_disguise(text: str, folded: str, known: Set[str], lookalikes: Mapping[str, str]) -> bool:
+    """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some.
+
+    Several in ornament are a disguise whatever they spell.
+    """
+    if _ORNATE.search(text):
+        return True
+    count = 0
+    for match in _LETTERS.finditer(folded):
+        before, word = text[match.start() : match.end()], match.group()
+        if before == word or len(word) < 3 or to_latin(word, lookalikes).lower() not in known:
+            continue
+        if any(char.isascii() for char in before) and not any(char in SMALL_CAPITALS for char in before):
+            return True
+        count += len(word)
+        if count >= _MIN_FOLDED:
+            return True
+    return False

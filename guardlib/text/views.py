@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from guardlib.text.alphabets import SMALL_CAPITALS, TURNED_LETTERS, turn_back
+from guardlib.text.alphabets import TURNED_LETTERS, turn_back
 from guardlib.text.decoders import (
     apply_deletions,
     from_base32,
@@ -30,9 +30,10 @@ from guardlib.text.decoders import (
     from_morse_code,
     from_url,
     from_word_structure,
+    is_writing,
 )
 from guardlib.text.invisible import INVISIBLE, strip_invisible
-from guardlib.text.letters import plain_letter, to_latin, without_marks
+from guardlib.text.letters import is_disguise, plain_letter, to_latin, without_marks
 from guardlib.text.spacing import split_cases, split_words
 from guardlib.text.word_order import WordOrder, reverse_order
 
@@ -41,9 +42,9 @@ WORD_ORDER = "word order"
 #: A view must read this much better than what it was unfolded from, and this well. Shares of words known.
 READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
+_UNREAD, _KNOWN_COSTS, _ENDS_RUN = 6, 2, 4  # unknown words less twice the known ones among them make a run
 _PLAIN_RUN = 4  # known words in a row that are no chance: "ignore all previous instructions"
 _INSPECTED = 4000  # characters looked at to decide whether a text reads as language; keeps the decision O(1)
-_MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ﬁ", "m²" and "Ⅳ" are ordinary
 
 # Shorter words are left out: two letters are a word by chance in any code. Digits count: "pr3v10u5" is one word.
 _WORD = re.compile(r"[^\W_]{3,}")
@@ -67,8 +68,6 @@ _MANY_DELETIONS = re.compile("[\b\x7f]{3}")
 #: Escaped ASCII letters, which no browser writes (RFC 3986, section 2.3).
 _ESCAPED_LETTER = re.compile("%(?:[46][1-9A-Fa-f]|[57][0-9Aa])")
 _MIN_ESCAPED = 3
-#: Letters in ornament, of no language: mathematical, in circles, squares and parentheses.
-_ORNATE = re.compile("[\u249c-\u24e9\U0001d400-\U0001d7ff\U0001f110-\U0001f189]{4}")
 #: These two differ in the order of the words alone.
 _REVERSALS = ("reversed", "reversed words")
 #: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
@@ -86,9 +85,6 @@ _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_](?![^\W_])){4,}")
 _RUN_TOGETHER = re.compile(r"(?<![^\W_])(?:[A-Z]?[a-z]{24,}|[A-Z]{25,})(?![^\W_])")
 _ENDLESS = re.compile(r"(?<![^\W_])[^\W_]{101,}(?![^\W_])")  # longer than any name; word pieces end at 100
 _MOST_NESTED = 3  # codes within one another
-_STRETCH = 200  # characters
-_LETTERS_AND_SPACES = 0.85  # of a stretch of writing, in any language; code and data have less
-_LEAST_LETTERS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +196,8 @@ class Unfolder:
         return found
 
     def _turn_inner(self, text: str) -> tuple[str, str]:
-        """A quote, line or answer to a colon that is reversed, in a text that is not: the rule ("": none), the text."""
-        if not _INNER_MARKS.search(text):  # all of it has been tried
-            return "", text
+        """A quote, line, answer to a colon or run of unknown words that is reversed, in a text that is not: the rule
+        ("": none), the text."""
         used = ""
 
         def turn(match: re.Match[str]) -> str:
@@ -217,16 +212,41 @@ class Unfolder:
                     used = WORD_ORDER
                     return before.replace(inner, reverse_order(inner))
                 return before
-            found = [View(rule, _WHOLE_TEXT[rule](inner), True) for rule in _INNER_RULES]
-            found = self._in_order([view for view in found if self._reads_better(view.text, inner, _INNER_EVIDENCE)])
-            if not found:
-                return before
-            used = found[0].name
-            turned = before.replace(inner, found[0].text)
-            return f"{before} {turned}" if self._leaves_unread(found[0].text, inner) else turned
+            rule, turned = self._turn_part(inner)
+            used = rule or used
+            return before.replace(inner, turned)
 
-        turned = _LINE.sub(turn, _INNER.sub(turn, text))
-        return used, turned
+        if _INNER_MARKS.search(text):
+            text = _LINE.sub(turn, _INNER.sub(turn, text))
+        for start, stop in reversed(self._unread_runs(text)):
+            rule, turned = self._turn_part(text[start:stop])
+            used, text = rule or used, text[:start] + turned + text[stop:]
+        return used, text
+
+    def _turn_part(self, inner: str) -> tuple[str, str]:
+        """What a rule makes of a part of a text, and the rule; "" and the part itself where none makes it readable."""
+        found = [View(rule, _WHOLE_TEXT[rule](inner), True) for rule in _INNER_RULES]
+        found = self._in_order([view for view in found if self._reads_better(view.text, inner, _INNER_EVIDENCE)])
+        if not found:
+            return "", inner
+        kept = f"{inner} " if self._leaves_unread(found[0].text, inner) else ""
+        return found[0].name, kept + found[0].text
+
+    def _unread_runs(self, text: str) -> list[tuple[int, int]]:
+        """Start and stop of runs of six unknown words or more; a known one among three is chance ("dna" is one)."""
+        runs: list[tuple[int, int]] = []
+        score, best, start, stop = 0, 0, 0, 0
+        for match in _WORD.finditer(text):
+            known = match.group().lower() in self._words
+            if score <= 0 and not known:
+                score, best, start = 0, 0, match.start()
+            score += -_KNOWN_COSTS if known else 1
+            if score > best:
+                best, stop = score, match.end()
+            elif best >= _UNREAD and score <= best - _ENDS_RUN:
+                runs.append((start, stop))
+                score, best = 0, 0
+        return [*runs, (start, stop)] if best >= _UNREAD else runs
 
     def _in_order(self, found: list[View]) -> list[View]:
         """Of views with the same words one way round and the other, the one that runs forward, where that shows."""
@@ -275,7 +295,7 @@ class Unfolder:
                 if "://" in before:  # browsers escape in links what is no letter
                     if len(_ESCAPED_LETTER.findall(before)) >= _MIN_ESCAPED:
                         return decoded
-                elif _is_writing(decoded):
+                elif is_writing(decoded):
                     return decoded
             return decoded if self._reads_better(decoded, before) else before
 
@@ -334,28 +354,9 @@ class Unfolder:
         A word wholly in another script is that script's word and stays.
         """
         folded = "".join(char if char.isascii() else plain_letter(char) for char in text)  # as long as text
-        if folded != text and not self._is_disguise(text, folded):
+        if folded != text and not is_disguise(text, folded, self._words, self.lookalikes):
             folded = text
         return _NOT_ASCII.sub(lambda match: to_latin(match.group(), self.lookalikes), folded)
-
-    def _is_disguise(self, text: str, folded: str) -> bool:
-        """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some.
-
-        Several in ornament are a disguise whatever they spell.
-        """
-        if _ORNATE.search(text):
-            return True
-        count = 0
-        for match in _LETTERS.finditer(folded):
-            before, word = text[match.start() : match.end()], match.group()
-            if before == word or len(word) < 3 or to_latin(word, self.lookalikes).lower() not in self._words:
-                continue
-            if any(char.isascii() for char in before) and not any(char in SMALL_CAPITALS for char in before):
-                return True
-            count += len(word)
-            if count >= _MIN_FOLDED:
-                return True
-        return False
 
     def _join_letters(self, run: str) -> str | None:
         """``I g n o r e   a l l`` or ``I g n o r e a l l`` → ``Ignore all``."""
@@ -368,20 +369,6 @@ class Unfolder:
             if self._reads_better(words, run):
                 return words
         return split_words(letters, self._words)
-
-
-def _is_writing(decoded: str) -> bool:
-    """Whether some stretch of what a code of bytes spells is writing; chance spells no text.
-
-    Known words are mostly English; bytes that are letters and spaces throughout are no accident in any language.
-    """
-    for start in range(0, len(decoded), _STRETCH):
-        part = decoded[start : start + _STRETCH].strip()
-        letters, spaces = sum(map(str.isalpha, part)), sum(map(str.isspace, part))
-        words = letters >= _LEAST_LETTERS and spaces if part.isascii() else letters >= _LEAST_LETTERS / 2
-        if words and letters + spaces >= _LETTERS_AND_SPACES * len(part):
-            return True
-    return False
 
 
 def _letters_of(word: str) -> tuple[str, str, str]:
