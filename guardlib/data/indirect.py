@@ -186,9 +186,9 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
         ]
         if fold(context) not in bare:
             bare.add(fold(context))
-            made.append((context, Label.BENIGN, "document"))
-        if asked:
-            made.append((handed, Label.BENIGN, "document with request"))
+            made.append(
+                (handed, Label.BENIGN, "document with request") if asked else (context, Label.BENIGN, "document")
+            )
         for text, label, family in made:
             rows.append((text, int(label), INDIRECT, family, int(document["group"]), document["lang"], split))
     return to_records(rows)

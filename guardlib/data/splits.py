@@ -55,7 +55,7 @@ def cluster(frame: pd.DataFrame, threshold: float, progress: bool = False) -> pd
     owners = list(range(len(texts)))
     hidden = (frame["label"] == Label.OBFUSCATION).to_numpy()
     for row in np.flatnonzero(hidden).tolist():
-        forms = decoded_forms(frame["text"].iat[row])
+        forms = [form for form in decoded_forms(frame["text"].iat[row]) if not few_characters(form)]
         if forms and few_characters(texts[row]):
             texts[row] = forms.pop()
         texts += forms

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from guardlib.distillation.errors import PairError
 
 MIN_COVERAGE = 0.2  # of the text's teacher tokens that the student has as one token too
+_BEFORE = "\n"
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # The last that a token has counts: GPT-2's one token is start, end and unknown, and what a text needs is its end.
 _ROLES = ("unk_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
@@ -74,11 +75,16 @@ def align_vocabularies(teacher, student, teacher_size: int, student_size: int) -
 
 
 def _first_token(tokenizer, text: bytes) -> int | None:
-    """The token that ``tokenizer`` begins ``text`` with; None where it is no text, or gives no token."""
+    """The token that ``tokenizer`` begins ``text`` with inside a longer text; None where that does not tell.
+
+    Read after the end of a line: at the start of all, some put a blank before the first word.
+    """
     try:
-        return next(iter(tokenizer(text.decode(), add_special_tokens=False, verbose=False)["input_ids"]), None)
+        texts = [_BEFORE, _BEFORE + text.decode()]
     except UnicodeDecodeError:
         return None
+    before, both = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return both[len(before)] if both[: len(before)] == before and len(both) > len(before) else None
 
 
 def token_bytes(tokenizer) -> dict[int, bytes]:

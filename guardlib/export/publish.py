@@ -171,8 +171,9 @@ _LIMITS = """\
 - An instruction hidden in a document is an attack only because it does not belong there. Telling such documents from
   untouched ones is hard for a model this small: see both rates of BIPIA above.
 - Tricks with letters, and with the order of letters or words, are undone where that gives words it knows, which are
-  mostly English: the same trick on another language is often read as it stands. Behind 4,000 characters of ordinary
-  text, or in the midst of it without a quote or a colon, a whole text in such a trick is not undone either.
+  mostly English: the same trick on another language is often read as it stands. In the midst of ordinary text only
+  reversal and ROT13 of six words or more are undone; digits for letters, shuffled letters and letters upside down are
+  where they are most of a text.
 - Benign text about attacks, or with attackers' words, is flagged more often than other text (see NotInject above), and
   so is benign text that somebody encoded.
 - A long text has more chances to look bad, so one window of many must look worse than a text by itself; up to

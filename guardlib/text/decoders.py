@@ -23,6 +23,7 @@ _REBASE = 8192  # characters
 _STRETCH = 200  # characters
 _LETTERS_AND_SPACES = 0.85  # of a stretch of writing, in any language; code and data have less
 _LEAST_LETTERS = 12
+_LEAST_ESCAPES, _MOST_LOST = 3, 0.05  # escapes; share of characters that are none
 _LEAST_CODE = 16  # characters of base64
 _MOST_PARTS = 4
 _DIVIDES = re.compile("[/_-]+")
@@ -32,8 +33,11 @@ _LEET = str.maketrans("0134578@$!", "oieastbasi")
 
 
 def from_url(segment: str) -> str | None:
-    """``%48%69`` → ``Hi``; None with fewer than three escapes, which any link has."""
-    return unquote(segment) if len(_ESCAPE.findall(segment)) >= 3 else None
+    """``%48%69`` → ``Hi``; None with fewer than three escapes, which any link has, or where they spell no text."""
+    if len(_ESCAPE.findall(segment)) < _LEAST_ESCAPES:
+        return None
+    decoded = unquote(segment)
+    return decoded if decoded.count("\ufffd") <= _MOST_LOST * len(decoded) else None
 
 
 def from_base64(segment: str) -> str | None:

@@ -10,8 +10,9 @@ from guardlib.text.alphabets import ORNAMENTS, SMALL_CAPITALS
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _MIN_FOLDED = 4  # compatibility letters in known words that make a disguise; "ﬁ", "m²" and "Ⅳ" are ordinary
-#: Letters in ornament, of no language: mathematical, in circles, squares and parentheses.
-_ORNATE = re.compile("[\u249c-\u24e9\U0001d400-\U0001d7ff\U0001f110-\U0001f189]{4}")
+#: A word in ornament, which is of no language: mathematical letters, and those in circles, squares and parentheses.
+_ORNATE = re.compile("[\u249c-\u24e9\U0001d400-\U0001d7cb\U0001f110-\U0001f189]{3,}")
+_MIN_ORNATE = 3  # words; a formula has one or two
 
 #: Combining marks that Latin letters take, and those that go around any character.
 _MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
@@ -43,12 +44,7 @@ def to_latin(word: str, lookalikes: Mapping[str, str]) -> str:
 
 
 def is_disguise(text: str, folded: str, known: Set[str], lookalikes: Mapping[str, str]) -> bool:
-    """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some.
-
-    Several in ornament are a disguise whatever they spell.
-    """
-    if _ORNATE.search(text):
-        return True
+    """Whether letters of ``text`` that ``folded`` has as ASCII are parts of known words, or make up some."""
     count = 0
     for match in _LETTERS.finditer(folded):
         before, word = text[match.start() : match.end()], match.group()
@@ -60,3 +56,10 @@ def is_disguise(text: str, folded: str, known: Set[str], lookalikes: Mapping[str
         if count >= _MIN_FOLDED:
             return True
     return False
+
+
+def without_ornament(text: str) -> str:
+    """``text`` with words in ornament as plain letters, whatever they spell, where there are several."""
+    if len(_ORNATE.findall(text)) < _MIN_ORNATE:
+        return text
+    return _ORNATE.sub(lambda match: "".join(map(plain_letter, match.group())), text)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP
 #: Signs, and blanks that Unicode calls letters (Hangul fillers).
 _SIGN = Regex(r"[\p{S}\u115F\u1160\u3164\uFFA0]")
 
+_ENDS = re.compile(r"\s|[^\w\s]")
 _PART = 20_000  # characters of a text that are tokenized together
 ASCII = 128  # code points below this are their own character id; the rest share the remaining buckets
 _HASH = np.uint32(0x9E3779B1)  # Knuth's multiplicative constant: neighbouring code points land far apart
@@ -142,8 +144,9 @@ class GuardTokenizer:
         while start < len(text):
             stop = start + _PART
             if stop < len(text):
-                blank = max(text.rfind(sign, start, stop) for sign in " \n\t")
-                stop = blank if blank > start else stop  # writing without blanks has words of one character
+                # Where there is no blank, between other signs; writing without either has words of one character.
+                places = (match.start() for match in _ENDS.finditer(text[start:stop][::-1]))
+                stop -= next(places, 0)
             part = self.pieces(text[start:stop], self.cut([text[start:stop]])[0])
             parts.append((part.ids, part.char_ids, part.spans + start))
             start = stop

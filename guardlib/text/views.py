@@ -33,7 +33,7 @@ from guardlib.text.decoders import (
     is_writing,
 )
 from guardlib.text.invisible import INVISIBLE, strip_invisible
-from guardlib.text.letters import is_disguise, plain_letter, to_latin, without_marks
+from guardlib.text.letters import is_disguise, plain_letter, to_latin, without_marks, without_ornament
 from guardlib.text.spacing import split_cases, split_words
 from guardlib.text.word_order import WordOrder, reverse_order
 
@@ -48,7 +48,6 @@ _INSPECTED = 4000  # characters looked at to decide whether a text reads as lang
 
 # Shorter words are left out: two letters are a word by chance in any code. Digits count: "pr3v10u5" is one word.
 _WORD = re.compile(r"[^\W_]{3,}")
-_LETTERS = re.compile(r"[^\W\d_]+")
 _NOT_ASCII = re.compile(r"(?<![^\W\d_])[A-Za-z]*[^\W\d_A-Za-z][^\W\d_]*")  # words that are not so throughout
 _TURNED = re.compile(f"[{''.join(sorted(TURNED_LETTERS))}]")
 _SCRAMBLED = re.compile(r"[^\W\d_]{4,30}")
@@ -64,7 +63,7 @@ _MORSE = re.compile(r"[.\-·•∙−–—_/|\s]{20,}")
 _MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
 _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
 #: Backspaces that take more than a slip of the finger does.
-_MANY_DELETIONS = re.compile("[\b\x7f]{3}")
+_DELETIONS, _MANY_DELETIONS = re.compile("[\b\x7f]+"), re.compile("[\b\x7f]{3}")
 #: Escaped ASCII letters, which no browser writes (RFC 3986, section 2.3).
 _ESCAPED_LETTER = re.compile("%(?:[46][1-9A-Fa-f]|[57][0-9Aa])")
 _MIN_ESCAPED = 3
@@ -73,6 +72,9 @@ _REVERSALS = ("reversed", "reversed words")
 #: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
 _INNER = re.compile(r""""[^"\n]*"|“[^“”\n]*”|`[^`\n]*`|(?<=: )[^\n:"“`]{12,}$|^[^\n:"“`]{12,}$""", re.MULTILINE)
 _MIN_INNER = 12  # characters; shorter quotes are read over, but pair their marks
+#: Where that finds nothing: a mark may have been one of inches.
+_UNPAIRED = re.compile(r""""[^"\n]{12,}"|`[^`\n]{12,}`""")
+_SENTENCE_END = re.compile(r"(?<=[.!?。])\s+")
 _INNER_MARKS = re.compile('[\n:"“`]')
 #: A line that has one of these inside, where nothing above is hidden.
 _LINE = re.compile(r"""^(?=[^\n]*[:"“`])[^\n]{12,}$""", re.MULTILINE)
@@ -153,6 +155,7 @@ class Unfolder:
                 # What is deleted need not be noise: a model is handed the bytes, and may read it.
                 if _MANY_DELETIONS.search(text) or self._count_words(deleted, None)[0] >= _EVIDENCE:
                     beside.append(View(RAW, text, False))
+                    beside += [view for view in self.views(_DELETIONS.sub(" ", text)) if view.hidden]
                 name, current = "deletions", undone
         if not text.isascii() or INVISIBLE.search(text):
             for rule, undo in self._on_characters:
@@ -198,7 +201,7 @@ class Unfolder:
     def _turn_inner(self, text: str) -> tuple[str, str]:
         """A quote, line, answer to a colon or run of unknown words that is reversed, in a text that is not: the rule
         ("": none), the text."""
-        used = ""
+        used, odd = "", False
 
         def turn(match: re.Match[str]) -> str:
             nonlocal used
@@ -206,7 +209,7 @@ class Unfolder:
             inner = before.strip(_QUOTES)
             if len(inner) < _MIN_INNER:
                 return before
-            quoted = match.re is _INNER and before[0] in _QUOTES
+            quoted = before[0] in _QUOTES and (match.re is _INNER or (match.re is _UNPAIRED and odd))
             if self.readability(inner) >= READABLE:
                 if quoted and inner.count(" ") >= _MIN_QUOTED - 1 and self.order.is_backward(inner):
                     used = WORD_ORDER
@@ -218,10 +221,20 @@ class Unfolder:
 
         if _INNER_MARKS.search(text):
             text = _LINE.sub(turn, _INNER.sub(turn, text))
-        for start, stop in reversed(self._unread_runs(text)):
+            if not used:
+                odd = text.count('"') % 2 or text.count("`") % 2
+                text = _UNPAIRED.sub(turn, text)
+        kept, last = [], 0
+        for start, stop in self._unread_runs(text):
             rule, turned = self._turn_part(text[start:stop])
-            used, text = rule or used, text[:start] + turned + text[stop:]
-        return used, text
+            if not rule:  # a foreign sentence may be one run with what is turned
+                turns = [self._turn_part(part) for part in _SENTENCE_END.split(text[start:stop])]
+                rule, turned = max(rule for rule, _ in turns), " ".join(part for _, part in turns)
+            if rule:
+                used = rule
+                kept += [text[last:start], turned]
+                last = stop
+        return used, "".join([*kept, text[last:]])
 
     def _turn_part(self, inner: str) -> tuple[str, str]:
         """What a rule makes of a part of a text, and the rule; "" and the part itself where none makes it readable."""
@@ -305,9 +318,8 @@ class Unfolder:
         """What is left when a code that is all of ``text`` is undone, and all of that again, up to three times."""
         for _ in range(_MOST_NESTED):
             whole = text.strip()
-            codes = (decode for _, pattern, decode in self._segments if decode in _OF_BYTES and decode is not from_url
-                     and pattern.fullmatch(whole))  # fmt: skip
-            decoded = next((inner for decode in codes if (inner := decode(whole))), None)
+            codes = (code for _, pattern, code in self._segments if code in _OF_BYTES and pattern.fullmatch(whole))
+            decoded = next((inner for code in codes if (inner := code(whole))), None)
             if decoded is None:
                 break
             text = decoded
@@ -351,11 +363,11 @@ class Unfolder:
     def _map_lookalikes(self, text: str) -> str:
         """Full-width and mathematical letters → ASCII; look-alikes → Latin in words that mix Latin and another script.
 
-        A word wholly in another script is that script's word and stays.
+        A word wholly in another script is that script's word and stays; words in ornament are of none.
         """
         folded = "".join(char if char.isascii() else plain_letter(char) for char in text)  # as long as text
         if folded != text and not is_disguise(text, folded, self._words, self.lookalikes):
-            folded = text
+            folded = without_ornament(text)
         return _NOT_ASCII.sub(lambda match: to_latin(match.group(), self.lookalikes), folded)
 
     def _join_letters(self, run: str) -> str | None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from guardlib.data.attacks import ATTACKS, apply
 from guardlib.data.records import to_records
 from guardlib.data.splits import cluster, deduplicate, split_by_cluster
+from guardlib.labels import Label
 
 
 def records(*rows):
@@ -82,3 +83,11 @@ def test_a_group_too_large_for_the_small_splits_is_trained_on():
 def test_impossible_shares_are_refused(validation, test):
     with pytest.raises(ValueError, match="must be"):
         split_by_cluster(records(("a", 0, "s", "")), validation, test, 0)
+
+
+def test_texts_in_bits_are_near_only_where_what_they_say_is():
+    said = ["The keeper of the lighthouse repaired the lamp.", "Please tell my aunt that the bread is in the oven.",
+            "How many bridges cross the river at Porto?", "How many bridges cross the river at Porto??"]  # fmt: skip
+    bits = [apply("binary", text, np.random.default_rng(0)) for text in said]
+    frame = pd.DataFrame({"text": bits, "label": int(Label.OBFUSCATION)})
+    assert cluster(frame, 0.8)["group"].tolist() == [0, 1, 2, 2]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from guardlib.distillation import small, trainer
 from guardlib.distillation.errors import DistillationError, PairError
@@ -76,6 +77,7 @@ def test_accumulated_batches_are_one_large_batch(run, student):
 def test_a_launcher_sets_neither_precision_nor_accumulation(run, student, monkeypatch):
     one, two = copy.deepcopy(student), copy.deepcopy(student)
     run("one", ALONE, one, max_steps=3)
+    AcceleratorState._reset_state(True)  # what the first run settled is kept for the process
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     run("two", ALONE, two, max_steps=3)

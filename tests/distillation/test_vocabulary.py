@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from guardlib.distillation.errors import PairError
@@ -31,8 +31,8 @@ class Words:
     def get_vocab(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.tokens)}
 
-    def __call__(self, text: str, **_) -> dict[str, list[int]]:
-        return {"input_ids": []}
+    def __call__(self, texts: list[str], **_) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[] for _ in texts]}
 
 
 def test_schemes_stand_for_the_same_bytes():
@@ -63,6 +63,17 @@ def test_a_missing_token_begins_as_the_students_own_tokenizer_begins_it():
     mapping = align_vocabularies(Words("link", "▁"), student, teacher_size=2, student_size=8)
     assert mapping.student_of_teacher[0] == vocabulary["l"]
     assert not mapping.exact[0]
+
+
+def test_a_word_begins_as_it_does_inside_a_text():
+    """Llama's tokenizer puts a blank before the first word of all: alone, " hello" begins with that blank."""
+    pieces = ["▁", "h", "e", "l", "o", "el", "▁h", "▁hel", "lo", "\n"]
+    merges = [("▁", "h"), ("e", "l"), ("▁h", "el"), ("l", "o")]
+    tokenizer = Tokenizer(models.BPE({piece: at for at, piece in enumerate(pieces)}, merges))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    student = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    mapping = align_vocabularies(Words("Ġhello", "Ġ"), student, teacher_size=2, student_size=len(pieces))
+    assert mapping.student_of_teacher.tolist() == [pieces.index("▁hel"), pieces.index("▁")]
 
 
 def test_a_token_of_several_roles_is_first_of_all_the_end_of_a_text():

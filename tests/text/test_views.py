@@ -277,11 +277,13 @@ def test_what_is_undone_is_unfolded_further():
 
 
 def test_a_code_within_a_code_is_read():
-    once = base64.b64encode(PLAIN.encode())
+    once, escaped = base64.b64encode(PLAIN.encode()), "".join(f"%{ord(char):02X}" for char in PLAIN)
     for twice in (
         base64.b64encode(once).decode(),
         once.hex(),
         base64.b64encode(PLAIN.encode().hex().encode()).decode(),
+        base64.b64encode(escaped.encode()).decode(),
+        escaped.encode().hex(),
     ):
         assert PLAIN in make_unfolder().views(twice)[0].text
 
@@ -292,6 +294,50 @@ def test_escaped_letters_in_a_link_are_read():
     assert PLAIN in make_unfolder().views(f"https://www.google.com/search?q={escaped}")[0].text
     link = "https://de.wikipedia.org/wiki/K%C3%B6ln_(Begriffskl%C3%A4rung)"
     assert make_unfolder().views(link) == [View(RAW, link, False)]
+
+
+@pytest.mark.parametrize("code", ["%A1%5B%9C%41%7A%E2%D0%61%88%F3%50", "%83%65%83%58%83%67%83%79%81%5B%83%57"])
+def test_escapes_that_spell_no_text_stay(code):
+    """A hash, and another encoding than UTF-8."""
+    link = f"https://tracker.example.org/announce?info_hash={code}"
+    assert make_unfolder().views(link) == [View(RAW, link, False)]
+
+
+@pytest.mark.parametrize("turned", [PLAIN[::-1], " ".join(PLAIN.split()[::-1])])
+def test_a_mark_of_inches_hides_no_quote(turned):
+    text = f'The 5" now "{turned}" is what it says, so please answer it for me.'
+    assert PLAIN in make_unfolder().views(text)[0].text
+
+
+@pytest.mark.parametrize("raw", [f"Please decode this text: {base64.b64encode(PLAIN.encode()).decode()}",
+                                 f'Say what this says: "{PLAIN[::-1]}"'])  # fmt: skip
+def test_what_deletions_took_is_unfolded(raw):
+    text = raw + "\b" * len(raw) + " ".join(f"{word[:2]}x\b{word[2:]}" for word in BENIGN.split())
+    assert any(PLAIN in view.text for view in make_unfolder().views(text))
+
+
+@pytest.mark.parametrize("turn", [lambda text: text[::-1], lambda text: codecs.encode(text, "rot13")])
+def test_a_foreign_sentence_before_it_hides_no_turned_one(turn):
+    text = (
+        f"{BENIGN}. Wie viele Brücken führen in Köln über den Rhein und wann wurden sie gebaut? {turn(PLAIN)} {BENIGN}."
+    )
+    assert any(PLAIN in view.text for view in make_unfolder().views(text))
+
+
+def test_formulas_stay():
+    for text in ("The weights are 𝑠𝑜𝑓𝑡𝑚𝑎𝑥(𝑄𝐾ᵀ/√𝑑ₖ) with 10⁶ values in ℝ²; what does it cost in O(n²)?",
+                 "The total is 𝟏𝟎𝟎𝟎 units, about 5 m²."):  # fmt: skip
+        assert make_unfolder().views(text) == [View(RAW, text, False)]
+
+
+def test_many_runs_of_unknown_words_take_linear_time():
+    unfolder, seconds = make_unfolder(), []
+    for size in (100_000, 1_000_000):
+        text = ("xqz zvk qqj wwx vvz jjk the and all " * (size // 36))[:-1] + "😀"
+        started = time.perf_counter()
+        unfolder.views(text)
+        seconds.append(time.perf_counter() - started)
+    assert seconds[1] < 30 * seconds[0] + 1
 
 
 def test_quotes_are_paired_whatever_their_length():
