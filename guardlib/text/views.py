@@ -289,11 +289,11 @@ class Unfolder:
         return False
 
     def _reads_better(self, text: str, before: str, evidence: int = _EVIDENCE) -> bool:
-        """Whether ``text`` reads as language, with so many known words, and ``before`` does not."""
+        """Whether ``text`` reads as language, with so many different known words, and ``before`` does not."""
         known, total = self._count_words(text)
-        if known < evidence or known < READABLE * total:
+        if known < evidence or known < max(READABLE, self.readability(before) + GAIN) * total:
             return False
-        return known / total >= self.readability(before) + GAIN
+        return len(self._words.intersection(_WORD.findall(text[:_INSPECTED].lower()))) >= evidence
 
     def _decode_segments(self, text: str, pattern: re.Pattern[str], decode: Callable[[str], str | None]) -> str:
         """``text`` with each match of ``pattern`` that decodes to language replaced by it."""

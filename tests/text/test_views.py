@@ -397,8 +397,11 @@ def test_a_turned_sentence_in_the_midst_of_others_is_read(turn, around):
     assert view.hidden
 
 
-def test_names_and_foreign_sentences_in_the_midst_are_left_alone():
-    text = f"{BENIGN}. Wie viele Brücken führen in Köln über den Rhein und wann wurden sie gebaut? {BENIGN}."
+@pytest.mark.parametrize("foreign", ["Wie viele Brücken führen in Köln über den Rhein und wann wurden sie gebaut?",
+                                     "Neem een rugzak, een lunch en een regenjas mee, en een fles water."])  # fmt: skip
+def test_foreign_sentences_in_the_midst_are_left_alone(foreign):
+    """One word that is another one backwards ("een") is no language, however often it is there."""
+    text = f"{BENIGN}. {foreign} {BENIGN}."
     assert make_unfolder().views(text) == [View(RAW, text, False)]
 
 
