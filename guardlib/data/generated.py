@@ -31,7 +31,7 @@ def obfuscated(
 ) -> pd.DataFrame:
     """For each attack of ATTACKS: ``per_attack`` attack texts under it (of wrappers a share), and as many benign ones.
 
-    Attack texts: a third each of harmful goals, short injections and jailbreaks, and those in other languages than
+    Attack texts: half harmful goals, a quarter each short injections and jailbreaks, and those in other languages than
     English; bare instructions, which only somebody else's document makes attacks, are none. Benign: a third each of
     short requests, hard negatives and texts in other languages. ``family`` is the attack's name on both sides. A
     wrapper says what it says in ``split``.
@@ -50,7 +50,8 @@ def obfuscated(
     trigger = good["source"].eq("corpus_hard_negatives")
     foreign = ~good["lang"].isin(["en", ""])
     spiky = pd.concat([good[trigger], hard_negatives[hard_negatives["text"].str.len() <= MAX_HIDDEN]])
-    attack_pools = [bad[harmful], attack[~abroad], attack[abroad]]
+    goals = bad[harmful]
+    attack_pools = [goals[::2], attack[~abroad], goals[1::2], attack[abroad]]
     benign_pools = [good[~trigger & ~foreign], spiky, good[foreign]]
     rows: list[tuple] = []
     for name, generator in ATTACKS.items():

@@ -1,13 +1,27 @@
-"""Words that run together. Torch-free."""
+"""Words that run together, and letters that stand apart. Torch-free."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections import Counter
+from collections.abc import Callable, Set
 
 _LONGEST_WORD = 20  # letters; words are searched for in a run of letters up to this length
 _SAMPLE = 400  # letters of a long run that decide whether it is worth splitting into words
 _CASES = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[^A-Za-z]+")
+
+
+def join_letters(run: str, known: Set[str], reads_better: Callable[[str, str], bool]) -> str | None:
+    """``I g n o r e   a l l`` or ``I g n o r e a l l`` → ``Ignore all``."""
+    gaps = re.findall(r"[\W_]+", run)
+    usual = Counter(gaps).most_common(1)[0][0]
+    letters = re.sub(r"[\W_]+", "", run)
+    if len(set(gaps)) > 1:  # letters one way apart, words another
+        between = ["" if gap == usual else " " for gap in gaps] + [""]
+        words = "".join(letter + gap for letter, gap in zip(letters, between, strict=True))
+        if reads_better(words, run):
+            return words
+    return split_words(letters, known)
 
 
 def split_cases(run: str, known: Set[str]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import codecs
 import functools
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +33,7 @@ from guardlib.text.decoders import (
 )
 from guardlib.text.invisible import INVISIBLE, strip_invisible
 from guardlib.text.letters import is_disguise, plain_letter, to_latin, without_marks, without_ornament
-from guardlib.text.spacing import split_cases, split_words
+from guardlib.text.spacing import join_letters, split_cases, split_words
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
@@ -43,6 +42,7 @@ WORD_ORDER = "word order"
 READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
 _UNREAD, _KNOWN_COSTS, _ENDS_RUN = 6, 2, 4  # unknown words less twice the known ones among them make a run
+_UNKNOWN_RUN = 5  # as many unknown ones in a sentence
 _PLAIN_RUN = 4  # known words in a row that are no chance: "ignore all previous instructions"
 _INSPECTED = 4000  # characters looked at to decide whether a text reads as language; keeps the decision O(1)
 
@@ -50,6 +50,7 @@ _INSPECTED = 4000  # characters looked at to decide whether a text reads as lang
 _WORD = re.compile(r"[^\W_]{3,}")
 _NOT_ASCII = re.compile(r"(?<![^\W\d_])[A-Za-z]*[^\W\d_A-Za-z][^\W\d_]*")  # words that are not so throughout
 _TURNED = re.compile(f"[{''.join(sorted(TURNED_LETTERS))}]")
+_IN_A_SENTENCE = re.compile(r"(?:[\s,'’-]|(?<![^\W\d_])[^\W\d_]{1,2}(?![^\W\d_]))*")  # between words of three letters
 _SCRAMBLED = re.compile(r"[^\W\d_]{4,30}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
@@ -117,7 +118,7 @@ class Unfolder:
             ("base32", _BASE32, from_base32),
             ("base64", _BASE64, from_base64),
             ("morse", _MORSE, from_morse_code),
-            ("spaced", _SPACED, self._join_letters),
+            ("spaced", _SPACED, lambda run: join_letters(run, self._words, self._reads_better)),
             ("spaced", _RUN_TOGETHER, lambda run: split_words(run, self._words)),
             ("spaced", _ENDLESS, lambda run: split_cases(run, self._words)),
         )
@@ -275,16 +276,22 @@ class Unfolder:
         """Whether turning a whole text hid something: a plain sentence beside a longer one in ROT13, say.
 
         Four known words that follow one another tell it in ``before``; in other languages, or where they are misspelt,
-        as many unknown ones in what it was turned into.
+        five unknown ones in what it was turned into.
         """
         return self._run_of(before, known=True) or self._run_of(turned, known=False)
 
     def _run_of(self, text: str, known: bool) -> bool:
-        """Whether four words follow one another somewhere in ``text`` that are all known, or all unknown."""
-        run = 0
-        for word in _WORD.findall(text.lower()):
-            run = run + 1 if (word in self._words) == known else 0
-            if run == _PLAIN_RUN:
+        """Whether four words follow one another somewhere in ``text`` that are all known, or five that are unknown.
+
+        Unknown ones with nothing but blanks between them: names in code and lists are not known either.
+        """
+        run, last = 0, 0
+        for match in _WORD.finditer(text):
+            if not known and not _IN_A_SENTENCE.fullmatch(text, last, match.start()):
+                run = 0
+            run = run + 1 if (match.group().lower() in self._words) == known else 0
+            last = match.end()
+            if run == (_PLAIN_RUN if known else _UNKNOWN_RUN):
                 return True
         return False
 
@@ -369,18 +376,6 @@ class Unfolder:
         if folded != text and not is_disguise(text, folded, self._words, self.lookalikes):
             folded = without_ornament(text)
         return _NOT_ASCII.sub(lambda match: to_latin(match.group(), self.lookalikes), folded)
-
-    def _join_letters(self, run: str) -> str | None:
-        """``I g n o r e   a l l`` or ``I g n o r e a l l`` → ``Ignore all``."""
-        gaps = re.findall(r"[\W_]+", run)
-        usual = Counter(gaps).most_common(1)[0][0]
-        letters = re.sub(r"[\W_]+", "", run)
-        if len(set(gaps)) > 1:  # letters one way apart, words another
-            between = ["" if gap == usual else " " for gap in gaps] + [""]
-            words = "".join(letter + gap for letter, gap in zip(letters, between, strict=True))
-            if self._reads_better(words, run):
-                return words
-        return split_words(letters, self._words)
 
 
 def _letters_of(word: str) -> tuple[str, str, str]:
