@@ -18,6 +18,7 @@ from guardlib.labels import HARMFUL_REQUEST, Label
 
 COMPOSED = "composed"
 MAX_PART = 200  # characters of a request before or after
+_BRIEF = 60  # of one that stands in a clause's place
 _LEAD, _TASK = 0.7, 0.75  # share of rows with a request before, with a task after
 
 #: Language → clauses that set aside what was said before, or ask for what was not meant to be told.
@@ -221,7 +222,8 @@ def composed(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFr
 
     An injection is a benign request (mostly), a clause and (mostly) a task: a benign request, or an instruction that is
     injected elsewhere; never the clause alone. Its language is the clause's: half of them English, the rest spread
-    evenly. A twin is as many benign requests. Groups are those of the first text taken from the pool.
+    evenly. A twin is as many benign requests, a short one where the clause is. Groups are those of the first text
+    taken from the pool.
     """
     short = pool[pool["text"].str.len() <= MAX_PART]
     benign = short[short["label"] == Label.BENIGN]
@@ -230,22 +232,24 @@ def composed(pool: pd.DataFrame, count: int, seed: int, split: str) -> pd.DataFr
         return to_records([])
     rng = rng_for(seed, COMPOSED, split)
     requests, goals = _by_language(benign), _by_language(tasks)
+    briefs = _by_language(benign[benign["text"].str.len() <= _BRIEF])
     anything = list(benign.itertuples(index=False))
     rows: list[tuple] = []
     for _ in range(count):
         lang = "en" if rng.random() < 0.5 else _pick(list(CLAUSES)[1:], rng)
         own = requests.get(lang) or anything
-        lead, *others = (_pick(own, rng) for _ in range(3))
+        lead, other, brief = _pick(own, rng), _pick(own, rng), _pick(briefs.get(lang) or own, rng)
         aims = goals.get(lang)
-        aim = _pick(aims, rng) if aims and rng.random() < 0.4 else others[0]
+        aim = _pick(aims, rng) if aims and rng.random() < 0.4 else other
         before, after = rng.random() < _LEAD, rng.random() < _TASK
         before |= not after
         clause = _pick(of_split(CLAUSES[lang], split), rng)
         attack = [lead.text] * before + [clause] + [aim.text] * after
         group = int((lead if before else aim).group)
         rows.append((_joined(attack, rng), int(Label.DIRECT_INJECTION), COMPOSED, "override", group, lang, split))
-        twin, group = [lead.text, *(other.text for other in others)][: len(attack)], int(lead.group)
-        rows.append((_joined(twin, rng), int(Label.BENIGN), COMPOSED, "requests", group, lead.lang, split))
+        twin = [lead.text] * before + [brief.text] + [other.text] * after
+        group = int((lead if before else brief).group)
+        rows.append((_joined(twin, rng), int(Label.BENIGN), COMPOSED, "requests", group, brief.lang, split))
     return to_records(rows)
 
 

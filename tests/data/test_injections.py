@@ -19,7 +19,7 @@ def test_half_are_attacks_of_like_length_in_every_language(pool):
     assert attack.sum() == 600 == (~attack).sum()
     assert set(frame.loc[attack, "lang"]) == set(CLAUSES)
     lengths = frame["text"].str.len()
-    assert 0.7 < lengths[attack].median() / lengths[~attack].median() < 1.4
+    assert 0.85 < lengths[attack].median() / lengths[~attack].median() < 1.2
 
 
 def test_a_twin_has_the_language_of_its_attack_and_as_many_parts(pool):

@@ -9,7 +9,7 @@ import pytest
 
 from guardlib.config import PROFILES
 from guardlib.distillation.evaluation import summarise
-from guardlib.paths import STAGES, stage_folder
+from guardlib.paths import STAGES, project_root, stage_folder
 from guardlib.report.provenance import of_one_run
 from guardlib.report.readme import (
     END,
@@ -199,3 +199,9 @@ def test_what_the_appendix_found_is_printed_with_its_intervals(tmp_path, monkeyp
         assert words in section
     assert "| plain kd | 3 | 9.33 [7.90, 10.77] | +1.17 [+0.45, +1.88] |" in section
     assert "| routed | 3 | 8.17 [7.45, 8.88] | – |" in section
+
+
+@pytest.mark.parametrize("name", ["laptop", "release", "distillation"])
+def test_the_readme_has_a_place_for_each_result(name):
+    text = (project_root() / "README.md").read_text(encoding="utf-8")
+    assert (text.count(START.format(name)), text.count(END.format(name))) == (1, 1)
