@@ -187,7 +187,7 @@ class DistillationConfig:
     # guards
     guard_teacher: str = ""  # a sequence classifier by Hub id or folder; empty: an ensemble of three, trained for it
     guard_benign: str = ""  # what it calls its benign class, where that is not plain from its names
-    guard_tokens: int = 40_000  # training tokens of each guard; of a teacher, twice as many
+    guard_tokens: int = 80_000  # training tokens of each guard; of a teacher, twice as many
     guard_rows: int = 6000  # of the training split
     guard_weight: float = 0.2  # of the teacher's part, beside the guard's own losses
 

@@ -44,6 +44,8 @@ TEACHERS = 3
 _TEACHER_SEEDS = 100  # after the students' own
 _TEACHER_TOKENS = 2.0  # times the students'
 _ROWS_PER_BENCHMARK = 40  # and label
+_VALIDATION_ROWS = 1500  # that settle operating points
+_TOKENS_PER_BATCH, _RATE = 512, 4e-4  # few tokens: small batches and long steps of the backbone, or it learns nothing
 _TEACHING = ("temperature", "top_k", "feature_weight", "contrastive_weight", "guard_weight")  # what Guidance reads
 
 
@@ -94,7 +96,7 @@ def student_shape(model: ModelConfig) -> ModelConfig:
 
 
 def guard_profile(profile: Profile, model: ModelConfig, tokens: int, seed: int, resume: bool = False) -> Profile:
-    """``profile`` for one guard of the shape ``model`` that reads ``tokens`` tokens and never stops early."""
+    """``profile`` for one guard of the shape ``model`` that reads ``tokens`` tokens, few, and never stops early."""
     training = dataclasses.replace(
         profile.training,
         max_train_tokens=tokens,
@@ -102,6 +104,8 @@ def guard_profile(profile: Profile, model: ModelConfig, tokens: int, seed: int, 
         epochs=100,
         patience=0,
         validations=1,
+        tokens_per_batch=_TOKENS_PER_BATCH,
+        backbone_learning_rate=_RATE,
         resume=resume,
     )
     return dataclasses.replace(profile, seed=seed, model=model, training=training)
@@ -160,7 +164,10 @@ def measure(
     """
     config = profile.distillation
     count = min(config.guard_rows, len(train_frame))
-    frames = (train_frame.sample(count, random_state=profile.seed).reset_index(drop=True), validation)
+    validation = validation.sample(min(_VALIDATION_ROWS, len(validation)), random_state=profile.seed)
+    frames = tuple(
+        frame.reset_index(drop=True) for frame in (train_frame.sample(count, random_state=profile.seed), validation)
+    )
     chosen = (
         HubClassifier(config.guard_teacher, config.guard_benign or None)
         if config.guard_teacher

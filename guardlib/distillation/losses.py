@@ -26,17 +26,18 @@ def kd_loss(student_NV: Tensor, teacher_NV: Tensor, temperature: float = 4.0, to
     ``top_k`` tokens count one by one and all others as one more class, so the student is not taught that what the cut
     leaves out is impossible. Logits of any dtype; a tensor that has no more than ``top_k`` classes is taken whole.
     """
-    p_log = F.log_softmax(teacher_NV.float() / temperature, dim=-1)
-    q_log = F.log_softmax(student_NV.float() / temperature, dim=-1)
-    if top_k < p_log.shape[-1]:
-        ids_NK = p_log.topk(top_k, dim=-1).indices
-        p_log, q_log = _with_rest(p_log, ids_NK), _with_rest(q_log, ids_NK)
+    teacher_NV, student_NV = teacher_NV.float() / temperature, student_NV.float() / temperature
+    if top_k < teacher_NV.shape[-1]:
+        ids_NK = teacher_NV.topk(top_k, dim=-1).indices
+        p_log, q_log = _with_rest(teacher_NV, ids_NK), _with_rest(student_NV, ids_NK)
+    else:
+        p_log, q_log = F.log_softmax(teacher_NV, dim=-1), F.log_softmax(student_NV, dim=-1)
     return temperature**2 * (p_log.exp() * (p_log - q_log)).sum(-1).mean()
 
 
-def _with_rest(log_NV: Tensor, ids_NK: Tensor) -> Tensor:
+def _with_rest(logits_NV: Tensor, ids_NK: Tensor) -> Tensor:
     """Log-probabilities of ``ids``, and of everything else together: [N, V] → [N, K + 1]."""
-    kept_NK = log_NV.gather(-1, ids_NK)
+    kept_NK = logits_NV.gather(-1, ids_NK) - logits_NV.logsumexp(-1, keepdim=True)
     rest_N1 = torch.log1p(-kept_NK.exp().sum(-1, keepdim=True).clamp(max=_ALMOST_ALL))
     return torch.cat([kept_NK, rest_N1], dim=-1)
 

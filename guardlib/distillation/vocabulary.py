@@ -138,6 +138,7 @@ class LogitProjector(nn.Module):
         super().__init__()
         kept = np.flatnonzero(mapping.student_of_teacher >= 0)
         self.register_buffer("kept", torch.from_numpy(kept), persistent=False)
+        self.all_kept = len(kept) == len(mapping.student_of_teacher)
         self.register_buffer("place", torch.from_numpy(mapping.student_of_teacher[kept]), persistent=False)
         self.student_size = mapping.student_size
         identity = np.arange(mapping.student_size)
@@ -150,6 +151,9 @@ class LogitProjector(nn.Module):
             return teacher_NT
         logits = teacher_NT.float()
         highest = logits.amax(dim=-1, keepdim=True)
-        mass = torch.zeros(len(logits), self.student_size, device=logits.device)
-        mass = mass.index_add(1, self.place, (logits - highest).exp()[:, self.kept])
-        return (mass.clamp(min=torch.finfo(torch.float32).tiny).log() + highest).to(teacher_NT.dtype)
+        shares_TN = (logits - highest).exp().T
+        mass_VN = torch.zeros(
+            self.student_size, len(logits), device=logits.device
+        )  # whole rows add up faster
+        mass_VN.index_add_(0, self.place, shares_TN if self.all_kept else shares_TN[self.kept])
+        return (mass_VN.T.clamp(min=torch.finfo(torch.float32).tiny).log() + highest).to(teacher_NT.dtype)
