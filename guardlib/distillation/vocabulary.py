@@ -152,8 +152,6 @@ class LogitProjector(nn.Module):
         logits = teacher_NT.float()
         highest = logits.amax(dim=-1, keepdim=True)
         shares_TN = (logits - highest).exp().T
-        mass_VN = torch.zeros(
-            self.student_size, len(logits), device=logits.device
-        )  # whole rows add up faster
+        mass_VN = torch.zeros(self.student_size, len(logits), device=logits.device)  # whole rows add up faster
         mass_VN.index_add_(0, self.place, shares_TN if self.all_kept else shares_TN[self.kept])
         return (mass_VN.T.clamp(min=torch.finfo(torch.float32).tiny).log() + highest).to(teacher_NT.dtype)

@@ -100,7 +100,8 @@ def test_bare_instructions_are_no_attacks_under_a_code():
     rows = pd.concat([frame.assign(material=part == "goals") for part, frame in corpus_frames(held_out=False).items()])
     question = "What are the primary functions of the liver?"
     bare = rows.head(1).assign(text=question, label=1, family="Information Dissemination", lang="en", material=True)
-    pool = pd.concat([bare, rows[rows["material"] | (rows["label"] == 0)]], ignore_index=True).assign(split="train")
+    others = rows[(rows["family"] == HARMFUL_REQUEST) | (rows["label"] == 0)]
+    pool = pd.concat([bare, others], ignore_index=True).assign(split="train")
     made = obfuscated(pool, pool.iloc[:0], 400, 0, "train")
     assert question[::-1] not in set(made["text"])
     named = obfuscated(pool.assign(material=False), pool.iloc[:0], 400, 0, "train")
