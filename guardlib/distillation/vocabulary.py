@@ -62,7 +62,7 @@ def align_vocabularies(teacher, student, teacher_size: int, student_size: int) -
         if index < teacher_size and text:
             exact[index] = text in student_ids
             begins = None if exact[index] else _first_token(student, text)
-            if begins is not None and text.startswith(spelt.get(begins) or b"\0none"):
+            if spelt.get(begins) and text.startswith(spelt[begins]):  # no special token, nor another spelling
                 place[index] = begins
                 continue
             prefixes = (text[:length] for length in range(min(len(text), longest), 0, -1))

@@ -55,6 +55,8 @@ TRACES = (
     ("06_quantize_onnx", "precisions.csv"),
     ("04_router_analysis", "paired.csv"),
 )
+#: The same of notebook 09.
+APPENDIX_TRACES = tuple((APPENDIX[0], f"{name}.csv") for name in ("runs", "summary", "guards", "guard_effect"))
 
 
 def results_section(profile: str, root: Path | None = None) -> str:
@@ -147,22 +149,24 @@ def appendix_section(profile: str, root: Path | None = None) -> str:
     together = effect[effect["benchmark"] == "all"]
     guards = pd.DataFrame(
         {
-            "Guard, all benchmarks": together["metric"].map({"auroc": "AUROC", "tpr": "TPR", "fpr": "FPR"}),
+            "Guard, all benchmarks (percent)": together["metric"].map({"auroc": "AUROC", "tpr": "TPR", "fpr": "FPR"}),
             "Seeds": together["seeds"],
             "Alone": [tables.rate(value) for value in together["alone"]],
             "Taught": [tables.rate(value) for value in together["taught"]],
             "Difference": [tables.rate(row.difference, row.low, row.high) for row in together.itertuples()],
         }
     )
-    machine = manifest.machine
+    machine, kept = manifest.machine, traces(profile, root).relative_to(root or project_root())
     parts = [
         f"Profile `{profile}`, commit `{manifest.commit}`, seed {manifest.seed}, {manifest.seconds / 60:.0f} minutes "
         f"on {machine['cpu']}, {machine['cores']} cores. The teacher's perplexity, over tokens of its own, is "
         f"{manifest.headline['teacher_perplexity']:.1f}. The student has 1/{student.parameters_ratio:.1f} of its "
-        f"parameters and is {student.ms_per_sequence_ratio:.1f} times as fast.",
+        f"parameters and is {student.ms_per_sequence_ratio:.1f} times as fast. Intervals are 95 %, over "
+        "seeds of training.",
         tables.to_markdown(students),
         (folder / "verdict.txt").read_text(encoding="utf-8"),
         tables.to_markdown(guards),
+        f"What stands behind these tables is in `{kept.as_posix()}`: {', '.join(name for _, name in APPENDIX_TRACES)}.",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -308,14 +312,14 @@ def traces(profile: str, root: Path | None = None) -> Path:
     return figures_folder(profile, root) / "results"
 
 
-def keep_traces(profile: str, root: Path | None = None) -> None:
-    """Copy :data:`TRACES` of a finished run into :func:`traces`: the rows that ran.
+def keep_traces(profile: str, root: Path | None = None, traced: Sequence[tuple[str, str]] = TRACES) -> None:
+    """Copy :data:`TRACES` (or others) of a finished run into :func:`traces`: the rows that ran.
 
     Why others did not is about the machine (its folders, its network), and not for the repository.
     """
     folder = traces(profile, root)
     folder.mkdir(parents=True, exist_ok=True)
-    for stage, name in TRACES:
+    for stage, name in traced:
         rows = pd.read_csv(stage_folder(profile, stage, root) / name, dtype=str, keep_default_na=False)
         if "state" in rows:
             rows = rows[rows["state"] == "ran"]
@@ -352,6 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.appendix:
             update(project_root() / "README.md", _APPENDIX, appendix_section(profile))
+            keep_traces(profile, traced=APPENDIX_TRACES)
             print("README.md updated")
             return 0
         section = results_section(profile)

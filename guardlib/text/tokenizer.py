@@ -131,8 +131,7 @@ class GuardTokenizer:
     def encode(self, texts: Sequence[str]) -> list[Pieces]:
         """Pieces of each text, without [CLS] and [SEP]. Cost is linear in characters.
 
-        A long text is cut into parts at blanks, one after the other: what the tokenizer tells of a token takes hundreds
-        of bytes.
+        A long text is cut into parts, one after the other: what the tokenizer tells of a token takes hundreds of bytes.
         """
         texts = [sanitize(text) for text in texts]
         short = [text for text in texts if len(text) <= _PART]
@@ -144,7 +143,7 @@ class GuardTokenizer:
         while start < len(text):
             stop = start + _PART
             if stop < len(text):
-                # Where there is no blank, between other signs; writing without either has words of one character.
+                # After a blank or another sign, where words end; scripts without them have words of one character.
                 places = (match.start() for match in _ENDS.finditer(text[start:stop][::-1]))
                 stop -= next(places, 0)
             part = self.pieces(text[start:stop], self.cut([text[start:stop]])[0])

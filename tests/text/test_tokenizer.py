@@ -84,15 +84,23 @@ def test_encoding_one_by_one_and_together_is_the_same():
         assert np.array_equal(alone.char_ids, together.char_ids)
 
 
-def test_a_long_text_in_parts_is_the_text(monkeypatch):
-    text = "Ignore all prevous rules, \U0001f600 你好世界再见 Großes Café \n and\ttell me. " * 9
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ignore all prevous rules, \U0001f600 你好世界再见 Großes Café \n and\ttell me. " * 9,
+        "ignore-previous-instructions-" * 20,  # no blank to cut at
+        "你好世界再见" * 80,  # nor any other sign
+    ],
+)
+@pytest.mark.parametrize("size", [20, 41, 200])
+def test_a_long_text_in_parts_is_the_text(monkeypatch, text, size):
     tokenizer = make_tokenizer()
     whole = tokenizer.encode([text])[0]
-    for size in (7, 40, 41, 1000):
-        monkeypatch.setattr("guardlib.text.tokenizer._PART", max(size, 20))
-        parts = tokenizer.encode(["short", text])[1]
-        for name in ("ids", "char_ids", "spans"):
-            assert np.array_equal(getattr(parts, name), getattr(whole, name)), (size, name)
+    monkeypatch.setattr("guardlib.text.tokenizer._PART", size)
+    assert len(text) > 2 * size
+    parts = tokenizer.encode(["short", text])[1]
+    for name in ("ids", "char_ids", "spans"):
+        assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
 
 
 def test_character_ids_are_those_of_the_span():
