@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -263,7 +264,8 @@ class _Run:
             head = (
                 f"step {row['step']}/{self.total} ({row['progress']:.0%}) loss {row['loss']:.3f}, {len(parts)} parts: "
             )
-            self.bar.write(head + shown)
+            # On the bar's own stream: between two streams a notebook keeps a stale bar after every line.
+            self.bar.write(head + shown, file=sys.stderr)
 
     def _evaluate(self) -> None:
         """Perplexity on the validation sequences, of the student alone; the best weights are kept."""

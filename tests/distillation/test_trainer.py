@@ -47,7 +47,7 @@ def test_what_is_logged(run, capsys):
     use = last[[c for c in steps if c.startswith("expert_use_")]].astype(float)
     assert len(use) == 6
     assert use.sum() == pytest.approx(1, abs=1e-4)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["1/12", "2/12", "3/12", "4/12", "5/12", "12/12"]
     assert "6 parts: lm " in lines[-1]
     assert list((run.folder / "run" / "tensorboard").glob("events*"))
