@@ -22,17 +22,24 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 
 from guardlib.config import PROFILES, ConfigError, DistillationConfig
 from guardlib.distillation.errors import DistillationError, PairError
 from guardlib.distillation.evaluation import compression, perplexity, retention
 from guardlib.distillation.objective import RECIPES
-from guardlib.distillation.pair import check_length, load_language_model, match, save_language_model, teacher_dtype
+from guardlib.distillation.pair import (
+    Match,
+    check_length,
+    load_language_model,
+    match,
+    save_language_model,
+    teacher_dtype,
+)
 from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import distil
 from guardlib.paths import project_root, stage_folder
 from guardlib.training.checkpoint import CheckpointError
+from guardlib.training.processes import Processes
 
 _HELD_OUT = 0.05  # of the texts of files: the last ones measure, as many before them validate
 _SUFFIXES = (".txt", ".jsonl", ".parquet")
@@ -67,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     config = dataclasses.replace(_DEFAULTS, **given)
     check_settings(config)
+    processes = Processes()
     texts = split_files(options.text) if options.text else stage_texts(options.profile)
     teacher = load_language_model(options.teacher, teacher_dtype(config.precision))
     student = load_language_model(options.student)
@@ -78,13 +86,11 @@ def run(options: argparse.Namespace) -> int:
             check_length(side, model, longest)
     train, validation, test = parts
     settled = match(teacher, student, validation, config.layer_map)
-    counts = f"{len(train):,} training, {len(validation):,} validation and {len(test):,} test"
-    print(f"{counts} sequences of {config.max_length} tokens")
-    print("coverage: " + ", ".join(f"{name} {share:.1%}" for name, share in settled.coverage.items()))
-    print(f"student layers learn from teacher layers {', '.join(map(str, settled.layers))}")
+    if processes.first:
+        describe(parts, settled, config, processes)
     folder = options.output
     distil(student, train, validation, config, folder, RECIPES[options.recipe], teacher, settled, options.seed)
-    if not PartialState().is_main_process:  # the first writes what all of them have
+    if not processes.first:  # which writes what all of them have
         return 0
     save_language_model(student, folder / "student")
     results = {
@@ -97,6 +103,17 @@ def run(options: argparse.Namespace) -> int:
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results, indent=2))
     return 0
+
+
+def describe(parts: Sequence[Pieces], settled: Match, config: DistillationConfig, processes: Processes) -> None:
+    """Print what is learnt from, by how many, and how the two models fit."""
+    train, validation, test = map(len, parts)
+    print(f"{train:,} training, {validation:,} validation and {test:,} test sequences of {config.max_length} tokens")
+    if processes.count > 1:
+        together = processes.count * config.accumulate * config.batch_size
+        print(f"{processes.count} processes; a step is of {together} sequences")
+    print("coverage: " + ", ".join(f"{name} {share:.1%}" for name, share in settled.coverage.items()))
+    print(f"student layers learn from teacher layers {', '.join(map(str, settled.layers))}")
 
 
 def check_settings(config: DistillationConfig) -> None:

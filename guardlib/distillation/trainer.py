@@ -46,6 +46,7 @@ from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.dual_branch import load_weights
 from guardlib.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_weights
 from guardlib.training.logs import RunLog
+from guardlib.training.processes import Processes
 from guardlib.training.trainer import pick_precision, schedule
 
 LOG_EVERY, LOG_FIRST = 100, 5  # optimizer steps between lines, and first ones with a line each
@@ -111,6 +112,7 @@ class _Run:
                 f"recipe {recipe.name!r} has a teacher, and none was given; expected one, or recipe 'alone'"
             )
         self.config, self.recipe, self.seed, self.train_pieces = config, recipe, seed, train
+        Processes()  # joins its peers on CPUs, too: Accelerator alone leaves each of them on its own there
         # Precision and accumulation are the settings' own, whatever a launcher puts into the environment.
         self.accelerator = Accelerator(
             mixed_precision="no",

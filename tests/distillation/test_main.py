@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
 from guardlib.data.loading import why_no_hub
 from guardlib.distillation import __main__ as command_line
@@ -70,12 +71,18 @@ def test_two_processes_make_the_steps_of_one_with_twice_the_batches(command, tmp
     shared = [*command, "--batch-size", "2", "--max-steps", "6", "--evaluate-every", "3"]
     environment = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
     two = [*launcher, "-m", "guardlib.distillation", *shared, "--output", str(tmp_path / "two")]
-    with subprocess.Popen(two, env=os.environ | environment, stderr=subprocess.PIPE, text=True) as launched:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(two, env=os.environ | environment, **pipes) as launched:
         assert main([*shared, "--accumulate", "2"]) == 0
-        _, error = launched.communicate(timeout=120)
+        said, error = launched.communicate(timeout=120)
     assert launched.returncode == 0, error
-    alone, together = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("out", "two"))
-    assert together["student"]["perplexity"] == pytest.approx(alone["student"]["perplexity"], rel=5e-3)
+    assert said.count("2 processes; a step is of 4 sequences") == 1  # by the first, not by both
+    assert main([*shared, "--output", str(tmp_path / "half")]) == 0
+    alone, together, half = (
+        load_file(tmp_path / name / "student" / "model.safetensors") for name in ("out", "two", "half")
+    )
+    moved = [max(float((run[name] - alone[name]).abs().max()) for name in alone) for run in (together, half)]
+    assert moved[0] < moved[1] / 20, moved  # steps of half the batches end elsewhere
 
 
 def test_a_dense_teacher_has_no_experts_to_route_over(command, tmp_path, capsys):
