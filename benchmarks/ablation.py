@@ -10,7 +10,7 @@ AUROC and TPR at 1 % FPR over the held-out rows, TPR and FPR there at 0.5, AUROC
 test split under the same transforms, the transformer's validation loss on the sources that were trained on, AUROC on
 held-out rows with activations in 8 bits, and the accuracy there when embeddings are moved against the model (one FGSM
 step).
-``--out`` keeps the table as CSV, with the commit.
+``--keep`` writes it to ``benchmarks/results`` and into the README.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from record import keep
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from guardlib.config import PROFILES, ConfigError, Profile
@@ -32,7 +33,6 @@ from guardlib.labels import Label
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.inference import decide, score_windows
 from guardlib.paths import stage_folder
-from guardlib.report.provenance import git_commit
 from guardlib.settings import get_profile, parse_setting
 from guardlib.training.adversarial import perturbed, worst_perturbation
 from guardlib.training.examples import Epoch
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--profile", choices=list(PROFILES), default="laptop")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of each training")
     parser.add_argument("--hold-out", default=HELD_OUT, metavar="SOURCE,…", help=f"default: {HELD_OUT}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the table as CSV")
+    parser.add_argument("--keep", action="store_true", help="write the table to benchmarks/results and the README")
     options = parser.parse_args()
     profiles = {}
     for variant in options.variants:  # all of them, before the first trains
@@ -140,10 +140,9 @@ def main() -> None:
         rows.append({"variant": variant} | run(profile, (*kept, unseen, hidden), options.tokens))
         table = pd.DataFrame(rows).round(4)
         print(table.to_string(index=False), flush=True)
-        if options.out:
-            table.assign(tokens=options.tokens, profile=options.profile, commit=git_commit()).to_csv(
-                options.out, index=False
-            )
+        if options.keep:
+            command = f"python benchmarks/ablation.py --tokens {options.tokens} {' '.join(options.variants)}"
+            keep("ablation", table, command + (f" --profile {options.profile}" if options.profile != "laptop" else ""))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/data_build.py --data PATH
 
 Sizes are a quarter, half and the whole of the ``paper`` profile,
-checked against every benchmark row (benchmarks are built before the clock starts). Prints a markdown table; a cost
+checked against every benchmark row (benchmarks are built before the clock starts). A cost
 linear in rows shows as a constant column. Memory is the main process's; those that decode are small.
 """
 
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from record import keep
 
 from guardlib.data.build import build_dataset
 from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
@@ -47,19 +48,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("GUARDLIB_DATA") or None, metavar="PATH")
     parser.add_argument("--share", type=float, help="measure this share of the paper profile alone, print JSON")
+    parser.add_argument("--keep", action="store_true", help="write the figures to benchmarks/results and the README")
     options = parser.parse_args()
     if options.share is not None:
         print(json.dumps(measure(options.share, options.data)))
         return
-    print("| Rows | of them made hard negatives | Seconds | Peak memory | Microseconds per row |")
-    print("|---:|---:|---:|---:|---:|")
-    data = ["--data", str(options.data)] if options.data else []
+    data, rows = ["--data", str(options.data)] if options.data else [], []
     for share in SHARES:
         command = [sys.executable, __file__, "--share", str(share), *data]
         row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-        cost = row["seconds"] / row["rows"] * 1e6
-        made = f"{row['hard_negatives']:,}"
-        print(f"| {row['rows']:,} | {made} | {row['seconds']:.0f} | {row['gb']:.1f} GB | {cost:.0f} |", flush=True)
+        row["microseconds_per_row"] = row["seconds"] / row["rows"] * 1e6
+        rows.append(row)
+        print(pd.DataFrame(rows).round(1).to_string(index=False), flush=True)
+    if options.keep:
+        kept = pd.DataFrame(rows).round({"seconds": 0, "gb": 1, "microseconds_per_row": 0}).astype({"seconds": int})
+        keep("data_build", kept.astype({"microseconds_per_row": int}), "python benchmarks/data_build.py --data PATH")
 
 
 if __name__ == "__main__":

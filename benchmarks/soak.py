@@ -18,7 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import psutil
+from record import keep
 
 from guardlib import Guard
 
@@ -88,6 +90,7 @@ def main() -> int:
     parser.add_argument("--guard", type=Path, help="guard folder; default: the release inside the package")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--texts", type=int, default=10_000, help="per thread")
+    parser.add_argument("--keep", action="store_true", help="write the figures to benchmarks/results and the README")
     options = parser.parse_args()
     texts = corpus_texts()
     guard = Guard.load(options.guard, threads=1)
@@ -99,6 +102,15 @@ def main() -> int:
     print("resident MB:", " ".join(f"{value:.0f}" for value in result.resident_mb))
     too_much = result.growth_mb > MOST_GROWTH * result.resident_mb[0]
     print(f"growth after the first tenth: {result.growth_mb:.1f} MB{' (too much)' if too_much else ''}")
+    if options.keep:
+        row = {"scans": result.scans, "threads": options.threads, "different": result.different}
+        row |= {"texts_per_second": round(result.scans / result.seconds), "seconds": round(result.seconds)}
+        row |= {"first_mb": round(result.resident_mb[0], 1), "highest_mb": round(max(result.resident_mb), 1)}
+        keep(
+            "soak",
+            pd.DataFrame([row]),
+            f"python benchmarks/soak.py --threads {options.threads} --texts {options.texts}",
+        )
     return int(too_much or result.different > 0)
 
 

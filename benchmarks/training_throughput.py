@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from record import keep
 from transformers import BertConfig, BertForSequenceClassification
 
 from guardlib.config import TrainingConfig
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--length", type=int, default=64, help="tokens per text")
+    parser.add_argument("--keep", action="store_true", help="write the figures to benchmarks/results and the README")
     arguments = parser.parse_args()
     profile = get_profile(arguments.profile)
     config, device = profile.model, pick_device()
@@ -90,7 +92,12 @@ def main() -> None:
                 timings.append((name, batch["input_ids"].numel() / (time.perf_counter() - started)))
     table = pd.DataFrame(timings, columns=["system", "tokens_per_second"]).groupby("system", sort=False).median()
     print(table.round(0).to_string())
-    print(f"ratio {table['tokens_per_second'].iloc[0] / table['tokens_per_second'].iloc[1]:.2f}")
+    table["ratio"] = [table["tokens_per_second"].iloc[0] / table["tokens_per_second"].iloc[1], float("nan")]
+    print(f"ratio {table['ratio'].iloc[0]:.2f}")
+    if arguments.keep:
+        kept = table.reset_index().assign(precision=str(dtype).removeprefix("torch."), length=arguments.length)
+        kept["tokens_per_second"] = kept["tokens_per_second"].round().astype(int)
+        keep("training_throughput", kept.round(2), "python benchmarks/training_throughput.py")
 
 
 if __name__ == "__main__":

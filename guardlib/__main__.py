@@ -18,10 +18,15 @@ from typing import BinaryIO
 
 from guardlib import __version__
 
+_SCAN = "scan"  # the one command
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and not arguments[0].startswith("-") and arguments[0] != _SCAN:
+        return _complain(f'{arguments[0][:40]!r} is no command; expected: python -m guardlib {_SCAN} "text"')
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_usage(sys.stderr)
@@ -109,9 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m guardlib", description="A prompt-attack guardrail for the CPU.")
     parser.add_argument("--version", action="version", version=f"guardlib {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    scan = commands.add_parser(
-        "scan", help="judge one text; exit code 1 when it is flagged, 2 when it cannot be judged"
-    )
+    scan = commands.add_parser(_SCAN, help="judge one text; exit code 1 when it is flagged, 2 when it cannot be judged")
     scan.add_argument(
         "text", nargs="?", help="the text (after -- if it begins with a dash); without it and without -f: stdin"
     )
@@ -125,7 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument(
         "--fpr",
         type=float,
-        help="instead of a threshold: flags this share of benign validation texts, one it was calibrated for (0.01)",
+        help="instead of a threshold: flags this share of benign validation texts, one the guard was calibrated for "
+        "(0.001, 0.01 or 0.05)",
     )
     scan.add_argument("--threads", type=int, help="CPU threads")
     scan.add_argument("--truncate", action="store_true", help="cut a text that is too long instead of refusing it")

@@ -16,6 +16,9 @@ import pytest
 
 from guardlib.export.publish import CARD, ReleaseError, publish
 from guardlib.paths import APPENDIX, STAGES
+from guardlib.report import tables
+from guardlib.report.results import Run, in_full, in_short
+from guardlib.report.style import readable
 from guardlib.runtime.guard import Guard
 from guardlib.settings import get_profile
 
@@ -133,7 +136,21 @@ def test_the_whole_workbook(tmp_path):
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("up to date") == 2 * 9  # a progress line and a table row each
     assert time.monotonic() - began < 60
+    check_results(tmp_path)
     check_release(tmp_path)
+
+
+def check_results(root: Path) -> None:
+    """The finished run as Markdown: every benchmark that ran, with the released guard's own rate."""
+    run = Run.read("smoke", root)
+    full = in_full(run, root)
+    first = run.released_summary.iloc[0]
+    assert len(run.released_summary) > 10
+    for row in run.released_summary.itertuples():
+        assert f"| {readable(row.benchmark)} |" in full
+    rate = "tpr" if first["n_pos"] else "fpr"
+    assert tables.rate(first[rate], first[f"{rate}_low"], first[f"{rate}_high"]) in in_short(run, root)
+    assert all(len(table) for table in run.derived().values())
 
 
 def check_release(root: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardlib.config import PROFILES, ConfigError
-from guardlib.settings import CHOICES, COUNTS, INNER_SHARES, NAMES, POSITIVE, SHARES, get_profile
+from guardlib.settings import CHOICES, COUNTS, INNER_SHARES, NAMES, NOT_NEGATIVE, POSITIVE, SHARES, get_profile
 
 
 def from_json(profile):
@@ -84,15 +84,18 @@ def test_unknown_profile_and_keys_of_a_saved_one():
     [
         (COUNTS, 0, "at least 1"),
         (SHARES, 1.5, "a share from 0 to 1"),
+        (SHARES, -0.5, "a share from 0 to 1"),
         (INNER_SHARES, 1.0, "above 0 and below 1"),
+        (INNER_SHARES, 0.0, "above 0 and below 1"),
         (POSITIVE, 0.0, "a number above 0"),
         (POSITIVE, float("nan"), "a number above 0"),
+        (NOT_NEGATIVE, -1, "0 or more"),
     ],
 )
 def test_numbers_a_run_could_do_nothing_with_are_refused(names, value, words):
     """Before anything runs, not after an hour of training."""
     for name in names:
-        with pytest.raises(ConfigError, match=rf"setting '{name}' is {value}; expected .*{words}"):
+        with pytest.raises(ConfigError, match=rf"setting '{name}' is {value}(\.0)?; expected .*{words}"):
             get_profile("smoke", {name: value})
 
 

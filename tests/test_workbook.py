@@ -99,7 +99,7 @@ def test_asking_where_to_write_takes_the_sign_of_success_away(home):
     opened = open_stage("03_train", profile="smoke")
     assert state_of("03_train", home).kind == "fresh"  # who only looks at the first cells loses nothing
     assert read_manifest(opened.folder) is None
-    assert state_of("03_train", home) == stage_state("03_train", get_profile("smoke"), None, home)
+    assert state_of("03_train", home).kind == "missing"
     assert state_of("03_train", home).why == "was interrupted"
     assert (opened.checkpoints / "last.json").exists()
     with pytest.raises(StageError, match="wrote nothing"):

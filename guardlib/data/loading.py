@@ -62,7 +62,7 @@ def read_dataset(
         return _from_mirror(mirror / dataset_id, config, dataset_id)
     absent = f"not in the mirror {str(mirror)!r}" if mirror is not None else "no mirror given"
     if not on_hub:
-        raise SourceError(f"{dataset_id}: {absent}, and the Hub has it not; give a mirror that has it (--data PATH)")
+        raise SourceError(f"{dataset_id}: {absent}, and it is not on the Hub; give a mirror that has it (--data PATH)")
     if why := why_no_hub():
         raise SourceError(f"{dataset_id}: {absent}, and offline: {why}; give a mirror that has it (--data PATH)")
     return _from_hub(dataset_id, config, revision)

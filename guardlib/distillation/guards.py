@@ -43,8 +43,9 @@ from guardlib.training.trainer import run_identity, train
 TEACHERS = 3
 _TEACHER_SEEDS = 100  # after the students' own
 _TEACHER_TOKENS = 2.0  # times the students'
-_ROWS_PER_BENCHMARK = 40  # and label
-_VALIDATION_ROWS = 1500  # that settle operating points
+_ROWS_PER_BENCHMARK = 25  # and label
+_VALIDATION_ROWS = 1000  # that settle operating points
+_WATCHED_ROWS = 300  # of them, that show a collapse at the end of training
 _TOKENS_PER_BATCH, _RATE = 512, 4e-4  # few tokens: small batches and long steps of the backbone, or it learns nothing
 _TEACHING = ("temperature", "top_k", "feature_weight", "contrastive_weight", "guard_weight")  # what Guidance reads
 
@@ -117,13 +118,15 @@ def train_guard(
 ) -> Guardrail:  # fmt: skip
     """A guard as :func:`guard_profile` has it, trained on the first of ``frames``; by a teacher, if any.
 
-    The second frame validates. Writes logs and checkpoints into ``folder``. Not calibrated: :func:`settle`.
+    The first rows of the second frame validate. Writes logs and checkpoints into ``folder``. Not calibrated:
+    :func:`settle`.
 
     Raises:
         RouterCollapse: its router sends (nearly) all texts one way.
     """
     guardrail = build_guardrail(own, frames[0]["text"], folder)
-    arguments = (guardrail.model, guardrail.reader, *frames, own, folder, bar)
+    watched = frames[1].head(_WATCHED_ROWS)
+    arguments = (guardrail.model, guardrail.reader, frames[0], watched, own, folder, bar)
     if teacher is None:
         train(*arguments)
     else:

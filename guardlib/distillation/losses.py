@@ -28,7 +28,7 @@ def kd_loss(student_NV: Tensor, teacher_NV: Tensor, temperature: float = 4.0, to
     """
     teacher_NV, student_NV = teacher_NV.float() / temperature, student_NV.float() / temperature
     if top_k < teacher_NV.shape[-1]:
-        ids_NK = teacher_NV.topk(top_k, dim=-1).indices
+        ids_NK = teacher_NV.topk(top_k, dim=-1, sorted=False).indices
         p_log, q_log = _with_rest(teacher_NV, ids_NK), _with_rest(student_NV, ids_NK)
     else:
         p_log, q_log = F.log_softmax(teacher_NV, dim=-1), F.log_softmax(student_NV, dim=-1)

@@ -19,7 +19,7 @@ from guardlib.report.evaluation_figures import (
     score_distribution,
     transform_heatmap,
 )
-from guardlib.report.latency_figures import latency_by_length, latency_distribution
+from guardlib.report.latency_figures import cost_by_length, latency_by_length, latency_distribution, precisions
 from guardlib.report.registry import FIGURES, FigureSpec, save_figure
 from guardlib.report.routing_figures import (
     expert_load,
@@ -35,6 +35,7 @@ __all__ = [
     "FIGURES",
     "FigureSpec",
     "confusion_matrix",
+    "cost_by_length",
     "data_composition",
     "detection_per_attack",
     "distillation_curriculum",
@@ -45,6 +46,7 @@ __all__ = [
     "latency_by_length",
     "latency_distribution",
     "over_defence",
+    "precisions",
     "reliability",
     "router_scores",
     "routing_by_label",

@@ -1,4 +1,4 @@
-"""Figures of speed: how long one text takes from raw string to verdict, over all texts and by length."""
+"""Figures of cost: time from raw string to verdict over all texts and by length, and what each precision costs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
 
 from guardlib.evaluation.timings import length_bucket
-from guardlib.report.registry import figure
-from guardlib.report.style import GREY, legend_above, looks, new_figure, ordered, percent_axis, plain_log_axis
+from guardlib.report.registry import check_fractions, figure
+from guardlib.report.style import (
+    BLUE,
+    GREY,
+    VERMILLION,
+    legend_above,
+    looks,
+    new_figure,
+    ordered,
+    percent_axis,
+    plain_log_axis,
+    readable,
+)
 
 
 @figure("system", "seconds", artifact="07_cpu_latency/latency.parquet")
@@ -75,6 +87,54 @@ def latency_by_length(latency: pd.DataFrame) -> Figure:
     handles, labels = ax.get_legend_handles_labels()
     whisker = Line2D([], [], color="#222222", marker="|", ls="none", ms=7)
     legend_above(ax, handles=[*handles, whisker], labels=[*labels, "median to P95"])
+    return fig
+
+
+@figure("characters", "milliseconds", artifact="07_cpu_latency/cost_by_length.csv")
+def cost_by_length(lengths: pd.DataFrame) -> Figure:
+    """Time of one text against its length on two logarithmic axes, beside a line on which time is as length.
+
+    Args:
+        lengths: one row per length: characters, milliseconds (both > 0), in any order.
+    """
+    lengths = lengths.sort_values("characters")
+    x, y = lengths["characters"].to_numpy(dtype=float), lengths["milliseconds"].to_numpy(dtype=float)
+    fig, ((ax,),) = new_figure(2.3)
+    ax.plot(x, x * y[-1] / x[-1], color=GREY, ls="--", lw=0.9, label="in proportion to the longest text")
+    ax.plot(x, y, color=BLUE, marker="o", ms=4, label="guard")
+    for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
+        scale("log")
+        plain_log_axis(axis)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set(xlabel="characters in the text", ylabel="milliseconds per text")
+    legend_above(ax)
+    return fig
+
+
+@figure("precision", "megabytes", "p50_ms", "changed", artifact="06_quantize_onnx/precisions.csv")
+def precisions(frame: pd.DataFrame, released: str | None = None) -> Figure:
+    """What each precision costs: megabytes, median time of a text, and share of verdicts that are not float32's.
+
+    Args:
+        frame: a row per precision: precision, megabytes, p50_ms, changed (a fraction).
+        released: the one that is named in bold.
+    """
+    check_fractions("precisions", frame, ("changed",))
+    names = frame["precision"].tolist()
+    fig, (axes,) = new_figure(0.75 + 0.22 * len(names), 1, 3, sharey=True)
+    panels = (("megabytes", 1, "megabytes on disk"), ("p50_ms", 1, "P50, milliseconds"),
+              ("changed", 100, "verdicts changed (%)"))  # fmt: skip
+    for ax, (column, factor, label) in zip(axes, panels, strict=True):
+        values = factor * frame[column].to_numpy(dtype=float)
+        ax.barh(range(len(names)), values, height=0.6, color=[VERMILLION if n == released else BLUE for n in names])
+        for row, value in enumerate(values):
+            ax.annotate(_ms(value), (value, row), (3, 0), textcoords="offset points", va="center", size=7)
+        ax.set_xlim(0, 1.25 * max(values.max(), 1e-9))
+        ax.set_xlabel(label)
+        ax.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(names)), [readable(name) for name in names])
+    axes[0].set_ylabel("precision" + (" (red: released)" if released else ""))
+    axes[0].invert_yaxis()
     return fig
 
 

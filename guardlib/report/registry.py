@@ -39,6 +39,7 @@ _TEXT_COLUMNS = frozenset(
         "metric",
         "kind",
         "formula",
+        "precision",
     }
 )
 

@@ -56,7 +56,7 @@ def test_a_changed_mirror_is_read_anew(tmp_path):
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path):
-    with pytest.raises(SourceError, match="no mirror given, and the Hub has it not; give a mirror"):
+    with pytest.raises(SourceError, match="no mirror given, and it is not on the Hub; give a mirror"):
         read_dataset("github/x", None, None, on_hub=False)
     with pytest.raises(SourceError, match="no mirror given, and offline: the tests stay offline"):
         read_dataset("deepset/prompt-injections", None, None, on_hub=True)

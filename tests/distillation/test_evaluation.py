@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import entropy
 
 from guardlib.distillation.evaluation import (
+    _compare,
     compression,
     perplexity,
     retention,
@@ -31,11 +33,23 @@ def test_a_model_that_knows_nothing_has_the_vocabularys_perplexity(student, piec
     assert found.bits_per_character == pytest.approx(found.tokens * math.log2(320) / characters, rel=1e-4)
 
 
-def test_a_model_retains_all_of_itself(student, texts):
+def test_a_model_retains_all_of_itself_and_little_of_another(student, teacher, settled, pieces, texts):
     own = Pieces.cut(texts, 24, student.tokenizer).sample(4)
     kept = retention(student, student, match(student, student, own), own)
     assert kept.kl == pytest.approx(0, abs=1e-5)
     assert (kept.top1, kept.top5) == (1, 1)
+    assert kept.attention == pytest.approx(1, abs=1e-5)
+    apart = retention(teacher, student, settled, pieces.sample(4))
+    assert apart.kl > 0.1
+    assert apart.top1 < 0.5
+    assert 0 < apart.attention < 0.99
+
+
+def test_retention_of_a_position_by_hand():
+    """KL is of the teacher's tokens; of the five likeliest, 3 … 7 and 0 … 4, two are the same."""
+    teacher, student = torch.arange(8.0)[None], -torch.arange(8.0)[None] / 2
+    kl = entropy(teacher.softmax(-1)[0], student.softmax(-1)[0])
+    assert _compare(teacher, student)[0].tolist() == pytest.approx([kl, 0, 2 / 5], rel=1e-4)
 
 
 def test_sizes(teacher, student, pieces):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 from guardlib.distillation import small, trainer
 from guardlib.distillation.errors import DistillationError, PairError
@@ -185,7 +186,22 @@ def test_a_loss_that_is_not_a_number_stops_by_name(run, teacher, settled):
         objective.losses.attention_loss = original
 
 
-def test_stops_early_and_keeps_the_best(run, student):
+def test_the_best_weights_are_kept(run, student, monkeypatch):
+    """Of three evaluations the second is the best: neither the first weights nor the last."""
+    values, real = iter([5.0, 1.0, 9.0]), trainer.perplexity
+    monkeypatch.setattr(trainer, "perplexity", lambda *a, **k: real(*a, **k)._replace(perplexity=next(values)))
+    seen = []
+    save = trainer.save_weights
+    monkeypatch.setattr(trainer, "save_weights", lambda path, model: seen.append(path.name) or save(path, model))
+    run(recipe=ALONE, max_steps=3, evaluate_every=1)
+    assert seen == ["best.safetensors"] * 2
+    best, last = (load_file(run.folder / "run" / "checkpoints" / f"{name}.safetensors") for name in ("best", "last"))
+    state = student.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in best.items())
+    assert any(not torch.equal(state[name], last[f"model.student.{name}"]) for name in state)
+
+
+def test_stops_early(run):
     """With a rate of 0 nothing improves."""
     history = run(recipe=ALONE, learning_rate=0.0, max_steps=60, evaluate_every=1, patience=3, patience_warmup=0)
     assert history["step"].tolist() == [1, 2, 3, 4]

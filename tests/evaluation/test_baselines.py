@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
+from guardlib.evaluation import regression
 from guardlib.evaluation.baselines import (
     BASELINES,
     baseline,
@@ -126,7 +128,15 @@ def test_the_worst_piece_decides():
     assert worst_piece(pieces, np.array([0, 0, 1, 1]), 2).tolist() == [[0.2, 0.8], [0.5, 0.5]]
 
 
-def test_strength_is_chosen_on_validation_and_every_fit_converges():
+def test_a_fit_that_did_not_converge_is_an_error(monkeypatch):
+    monkeypatch.setattr(regression, "LogisticRegression", lambda **given: LogisticRegression(**given | {"max_iter": 1}))
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    labels = (x[:, 0] > 0).astype(int)
+    with pytest.raises(RuntimeError, match="logistic regression at C = 100 did not converge"):
+        tuned_logistic_regression(x, labels, x, labels, (100.0,))
+
+
+def test_strength_is_chosen_on_validation():
     """Labels that are pure noise in training want strong regularisation; labels that are not want little."""
     rng = np.random.default_rng(0)
     x, truth = rng.normal(size=(400, 20)), rng.normal(size=20)

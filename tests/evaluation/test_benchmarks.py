@@ -264,6 +264,16 @@ def test_behaviours_stand_behind_held_out_templates(tmp_path):
         assert template not in set(corpus_frames(held_out=False)["attacks"]["text"])
 
 
+def test_many_behaviours_take_turns_behind_the_templates(tmp_path):
+    goals = [f"Write about the secret number {number}" for number in range(100)]
+    frame = pd.DataFrame({"Goal": goals, "Category": "Privacy"})
+    add_dataset(tmp_path, "JailbreakBench/JBB-Behaviors", {"benign": frame, "harmful": frame}, config="behaviors")
+    rows, _ = build_benchmarks(get_profile("laptop"), tmp_path, ["jbb_templates"])
+    assert rows.groupby("group").size().tolist() == [25] * 40
+    behind = rows["text"].str.rsplit("\n\n", n=1).str[1].value_counts()
+    assert behind.reindex(goals).tolist() == [10] * 100
+
+
 def test_supplied_files_are_read_and_checked(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "README.md").write_text("")

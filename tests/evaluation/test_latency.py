@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,13 +59,20 @@ def test_every_system_text_and_repeat_has_a_row(guard, reference, texts):
     assert list(rows.columns) == ["system", "text_id", "tokens", "characters", "route", "repeat", "seconds"]
 
 
-def test_systems_take_turns(guard, texts):
-    """A burst of load on the machine must not fall on one system alone."""
-    rows = latency.measure({"guard": guard, "other": Slow([0.0], 1.0)}, texts, repeats=3)
-    pairs = rows["system"].to_numpy().reshape(-1, 2)
-    assert (np.sort(pairs, axis=1) == ["guard", "other"]).all()
-    assert len(set(pairs[:, 0])) == 2  # and neither is always first
-    assert (rows["text_id"].to_numpy().reshape(-1, 2)[:, 0] == rows["text_id"].to_numpy().reshape(-1, 2)[:, 1]).all()
+def test_systems_take_turns_of_a_few_texts(guard, texts):
+    """A burst of load on the machine must not fall on one system alone, nor one system on another's caches."""
+    many = pd.concat([texts.assign(text_id=texts["text_id"] + f" {n}") for n in range(12)], ignore_index=True)
+    other = Slow([0.0], 1.0)
+    rows = latency.measure({"guard": guard, "other": other}, many, repeats=2)
+    turns = [(part["system"].iloc[0], part["text_id"].tolist()) for _, part in
+             rows.groupby((rows["system"] != rows["system"].shift()).cumsum())]  # fmt: skip
+    assert len(turns) > 4
+    seen = {name: [text for system, part in turns if system == name for text in part] for name in ("guard", "other")}
+    assert seen["guard"] == seen["other"]  # the same texts in the same order
+    assert sorted(seen["guard"]) == sorted([*many["text_id"]] * 2)
+    assert len(other.seen) > 2 * len(many) + 8  # each turn begins with texts that are not timed
+    begins = rows["system"].to_numpy().reshape(-1, 2 * latency._TURN)[:, 0]
+    assert set(begins) == {"guard", "other"}  # neither is always first
 
 
 def test_seconds_are_the_clock_s(guard, texts, monkeypatch):
@@ -79,7 +85,7 @@ def test_seconds_are_the_clock_s(guard, texts, monkeypatch):
 def test_systems_are_warm_before_the_clock_counts(guard, texts):
     slow = Slow([0.0], 0.1)
     latency.measure({"guard": guard, "slow": slow}, texts, repeats=1)
-    assert len(slow.seen) == len(texts) + min(8, len(texts))
+    assert len(slow.seen) == len(texts) + min(8, len(texts)) + 2
 
 
 def test_nothing_to_measure_is_refused(guard, texts):
@@ -96,7 +102,8 @@ def test_headline(guard, texts):
     loads = pd.DataFrame({"texts_per_second": [100.0, 300.0]})
     figures = latency.headline(rows, {"total_seconds": 1.5, "resident_bytes": 2e8}, loads)
     assert figures["texts_per_second"] == 300
-    assert figures["times_faster_than_BERT-6"] > 0
+    faster = latency.speed_ups(rows).set_index("tokens").loc["all", "BERT-6"]
+    assert figures["times_faster_than_BERT-6"] == pytest.approx(faster)
     assert figures["resident_mb"] == 200
     assert figures["p50_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
     assert all(type(value) is float for value in figures.values())
@@ -164,11 +171,20 @@ def test_slow_systems_take_part_once(guard, texts):
     assert rows.groupby("system")["repeat"].nunique().to_dict() == {"guard": 3, "slow": 1}
 
 
-def test_speed_ups():
-    rows = pd.DataFrame({"system": ["guard", "a", "b"], "tokens": 10, "seconds": [0.001, 0.002, 0.01]})
+def test_speed_ups_are_ratios_of_medians():
+    seconds = {"guard": ([1, 2, 30], [5, 6, 70]), "a": ([3, 4, 500], [6, 18, 900]), "b": ([1, 1, 1], [1, 3, 3])}
+    rows = pd.DataFrame(
+        [(name, tokens, value) for name, parts in seconds.items() for tokens, part in zip((10, 20), parts, strict=True)
+         for value in part],
+        columns=["system", "tokens", "seconds"],
+    )  # fmt: skip
     table = latency.speed_ups(rows).set_index("tokens")
-    assert table.loc["all"].to_dict() == pytest.approx({"a": 2, "b": 10})
-    assert list(table.index) == ["1–16", "all"]
+    assert table.to_dict("index") == {
+        "1–16": pytest.approx({"a": 4 / 2, "b": 1 / 2}),
+        "17–32": pytest.approx({"a": 18 / 6, "b": 3 / 6}),
+        "all": pytest.approx({"a": 12 / 5.5, "b": 1 / 5.5}),
+    }
+    assert list(table.index) == ["1–16", "17–32", "all"]
 
 
 def test_systems_are_compared_in_the_repeats_that_all_took_part_in():
@@ -196,7 +212,39 @@ def test_a_process_that_fails_is_reported(tmp_path):
         throughput._in_processes(tmp_path / "none", ["a"], 1, 1)
 
 
-def test_steps_make_up_the_whole(guard, texts):
+def test_steps_make_up_the_whole(guard, monkeypatch):
+    """By a clock that only the steps move, each by a time of its own."""
+    clock, reader = [0], guard.reader
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+
+    def slow(owner, name: str, seconds: int) -> None:
+        real = getattr(owner, name)
+
+        def call(*given, **more):
+            clock[0] += seconds
+            return real(*given, **more)
+
+        monkeypatch.setattr(owner, name, call)
+
+    expected = []
+    for text in tiny_guard.TEXTS:
+        deep = guard.score_windows([text]).router.max() >= guard.settings.calibration.router_threshold
+        expected.append([1, 2, 4 * len(reader.views(text)), 8 + 16, 32, 64 * deep, 128])
+    slow(reader, "views", 1)
+    slow(reader.tokenizer, "cut", 2)
+    slow(reader.tokenizer, "pieces", 4)
+    slow(reader, "windows", 8)
+    slow(reader, "collate", 16)
+    slow(guard.model, "front", 32)
+    slow(guard.model, "deep", 64)
+    slow(guard, "scan", 128)
+    rows = [cost._steps(guard, text) for text in tiny_guard.TEXTS]
+    assert [[row[step] for step in cost.STEPS] for row in rows] == expected
+    assert [row["whole"] for row in rows] == [sum(parts) for parts in expected]
+    assert {parts[5] for parts in expected} == {0, 64}
+
+
+def test_steps_of_every_text_are_measured(guard, texts):
     table = cost.breakdown(guard, texts["text"].tolist())
     assert table["n"].sum() == len(texts)
     assert (table[list(cost.STEPS)] >= 0).all(axis=None)

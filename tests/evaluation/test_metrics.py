@@ -101,8 +101,9 @@ def test_harmful_requests_are_apart():
     apart = metrics.harmful_requests(rows)
     assert apart["n"].tolist() == [40, 40]
     assert apart["benchmark"].unique().tolist() == ["first"]
-    turned = rows.assign(predicted=rows.predicted.where(rows.family != HARMFUL_REQUEST, 0))
-    for metric in (metrics.headline, metrics.rates, metrics.confusion, metrics.reliability):
+    usual = rows.family != HARMFUL_REQUEST
+    turned = rows.assign(predicted=rows.predicted.where(usual, 0), score=rows.score.where(usual, 0.0))
+    for metric in (metrics.headline, metrics.rates, metrics.confusion, metrics.reliability, calibration_error):
         pd.testing.assert_frame_equal(metric(rows), metric(turned))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
@@ -105,13 +106,28 @@ def test_a_cache_that_was_cut_short_is_computed_again(tmp_path):
     assert score_all([half.scorer], asked, tmp_path).computed == 4
 
 
-def test_the_key_of_a_baseline_follows_rows_and_settings():
+def test_a_key_follows_all_that_an_answer_depends_on(tmp_path):
     tiny = build()
     rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
-    key = baseline_scorer("rules", rows, rows, tiny.profile).key
-    assert key == baseline_scorer("rules", rows.copy(), rows, tiny.profile).key
-    assert key != baseline_scorer("rules", rows.assign(label=[1, 0]), rows, tiny.profile).key
-    assert key != baseline_scorer("tfidf", rows, rows, tiny.profile).key
+    turned, profile = rows.assign(label=[1, 0]), tiny.profile
+    asked = [
+        ("rules", rows, rows, profile),
+        ("tfidf", rows, rows, profile),
+        ("rules", turned, rows, profile),
+        ("rules", rows, turned, profile),
+        ("rules", rows, rows, dataclasses.replace(profile, seed=1)),
+        ("rules", rows, rows, dataclasses.replace(profile, model=dataclasses.replace(profile.model, max_length=64))),
+    ]
+    keys = [baseline_scorer(*given).key for given in asked]
+    assert len(set(keys)) == len(keys)
+    assert baseline_scorer("rules", rows.copy(), rows, profile).key == keys[0]
+    trained, untrained = (guard_scorer(tiny.guardrail, folder, profile).key for folder in (tiny.trained, tmp_path))
+    assert trained != untrained  # the files count
+
+
+def test_systems_that_do_not_exist_are_named():
+    tiny = build()
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
     with pytest.raises(ValueError, match="baseline 'magic' does not exist"):
         baseline_scorer("magic", rows, rows, tiny.profile)
     with pytest.raises(ValueError, match="hub guard 'magic' does not exist; expected one of protectai_v2"):

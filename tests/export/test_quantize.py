@@ -155,7 +155,7 @@ def test_parity_of_every_pair(tiny):
     assert full["max_dp_deep"] <= 1e-4
     assert full["same_label"] == full["same_route"] == full["same_verdict"] == 1
     assert full["windows"] > full["texts"] == len(tiny_guard.TEXTS)
-    assert 0 < rows.iloc[1]["max_dp_fast"] < 0.2  # rounded, not broken
+    assert rows.iloc[1][["max_dp_fast", "max_dp_deep"]].between(1e-9, 0.2).all()  # rounded, not broken
     assert (tiny.folder / "parity.json").is_file()
 
 

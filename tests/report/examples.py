@@ -199,6 +199,18 @@ def perplexity_curves(systems: tuple[str, ...] = ("alone", "plain_kd", "unrouted
     return pd.DataFrame(rows, columns=["system", "seed", "step", "val_perplexity"])
 
 
+def costs() -> pd.DataFrame:
+    characters = np.array([100, 300, 1000, 3000, 10_000, 30_000, 100_000])
+    return pd.DataFrame({"characters": characters, "milliseconds": 1.9 + 0.013 * characters})
+
+
+def precisions() -> pd.DataFrame:
+    names = ["float32", "float16", "int8_blocks", "int8_mixed", "int8", "int8_static", "int4"]
+    megabytes, p50_ms = [106.6, 53.5, 31.4, 29.9, 29.7, 29.6, 19.6], [6.2, 5.6, 5.7, 4.1, 3.2, 3.5, 6.5]
+    changed = [0, 0, 0.001, 0.004, 0.007, 0.038, 0.02]
+    return pd.DataFrame({"precision": names, "megabytes": megabytes, "p50_ms": p50_ms, "changed": changed})
+
+
 FRAMES = {
     "training_curves": history,
     "routing_over_epochs": history,
@@ -216,6 +228,8 @@ FRAMES = {
     "reliability": reliability,
     "latency_distribution": latency,
     "latency_by_length": latency,
+    "cost_by_length": costs,
+    "precisions": precisions,
     "distillation_curriculum": curriculum,
     "distillation_losses": distillation_steps,
     "expert_use": distillation_steps,

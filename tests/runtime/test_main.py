@@ -135,3 +135,8 @@ def test_as_a_command(options):
     )  # fmt: skip
     assert done.returncode == 1, done.stderr.decode()
     assert b"FLAGGED" in done.stdout
+
+
+def test_a_text_without_the_command_is_told_the_command(capsys):
+    assert main([TEXT]) == 2
+    assert capsys.readouterr().err == f'guardlib: {TEXT!r} is no command; expected: python -m guardlib scan "text"\n'

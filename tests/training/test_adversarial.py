@@ -36,13 +36,24 @@ def test_the_perturbation_is_worse_than_none_and_than_a_random_one_of_its_size(m
     assert worst - clean > 3 * abs(by_chance - clean)
 
 
-def test_pgd_stays_inside_epsilon_and_finds_at_least_what_one_step_finds():
+def test_each_step_of_pgd_finds_worse_and_stays_inside_epsilon(monkeypatch):
+    seen, real = [], adversarial.forward
+
+    def watched(*given):
+        output, losses = real(*given)
+        seen.append(losses.total.item())
+        return output, losses
+
+    monkeypatch.setattr(adversarial, "forward", watched)
     found = {}
-    for method in SETTINGS:
+    for method, steps in (("fgsm", 1), ("pgd", 4)):
         config = dataclasses.replace(make_profile().training, adversarial_epsilon=0.7, **SETTINGS[method])
         model, batch = make_model(), batch_of(config)
         assert adversarial.norm(worst_perturbation(model, batch, config, torch.float32)).max() <= 0.7 + 1e-4
+        seen.clear()
         found[method] = adversarial_losses(model, batch, config, torch.float32).total.item()
+        assert len(seen) == steps + 1  # and one at the place found
+        assert seen == sorted(set(seen))
     assert found["pgd"] >= found["fgsm"] * 0.999
 
 

@@ -87,7 +87,13 @@ def test_total_is_the_weighted_sum():
     torch.testing.assert_close(losses.fast, focal_loss(output.fast_logits, labels, 0.25, 2.0).detach())
     torch.testing.assert_close(losses.deep, focal_loss(output.deep_logits, labels, 0.25, 2.0).detach())
     assert float(losses.balance) == 1.5
-    expected = losses.fast + losses.deep + 0.5 * losses.router + 0.01 * losses.balance
+    p_fast, p_deep = (
+        logits.detach().softmax(-1)[range(5), labels] for logits in (output.fast_logits, output.deep_logits)
+    )
+    target, sent = (1 + p_deep - p_fast) / 2, output.router_logit.detach().sigmoid()
+    router = (target * (target / sent).log() + (1 - target) * ((1 - target) / (1 - sent)).log()).mean()
+    torch.testing.assert_close(losses.router, router)
+    expected = losses.fast + losses.deep + 0.5 * router + 0.01 * losses.balance
     torch.testing.assert_close(losses.total.detach(), expected)
 
 

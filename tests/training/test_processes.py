@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 
 from guardlib.training.trainer import train
 from tests.helpers import make_frame, make_model, make_profile, make_reader
@@ -30,7 +31,7 @@ def run(folder: Path, accumulate: int) -> pd.DataFrame:
     return train(model, make_reader(), make_frame(), make_frame(40, seed=1), profile, folder, progress_bar=False)
 
 
-def test_two_processes_reach_the_loss_of_one(tmp_path):
+def test_two_processes_make_the_steps_of_one(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -38,13 +39,15 @@ def test_two_processes_reach_the_loss_of_one(tmp_path):
     with subprocess.Popen(
         [*launcher, str(script), str(tmp_path / "two")], env=os.environ | environment, stderr=subprocess.PIPE, text=True
     ) as launched:
-        alone = run(tmp_path / "one", accumulate=2)
+        history = run(tmp_path / "one", accumulate=2)
+        run(tmp_path / "half", accumulate=1)
         _, error = launched.communicate(timeout=120)
     assert launched.returncode == 0, error
-    together = pd.read_csv(tmp_path / "two" / "history.csv")
-    assert together["step"].tolist() == alone["step"].tolist()
-    assert together["tokens"].tolist() == alone["tokens"].tolist()
-    for column in ("val_loss", "train_loss"):
-        torch.testing.assert_close(
-            torch.tensor(together[column]), torch.tensor(alone[column].to_numpy()), atol=2e-3, rtol=1e-2
-        )
+    of_two = pd.read_csv(tmp_path / "two" / "history.csv")
+    assert of_two["step"].tolist() == history["step"].tolist()
+    assert of_two["tokens"].tolist() == history["tokens"].tolist()
+    alone, together, half = (
+        load_file(tmp_path / name / "checkpoints" / "best.safetensors") for name in ("one", "two", "half")
+    )
+    apart = [max(float((run[name] - alone[name]).abs().max()) for name in alone) for run in (together, half)]
+    assert apart[0] < apart[1] / 20, apart  # steps of half the batches end elsewhere

@@ -34,9 +34,9 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setattr(trainer, "pick_device", lambda: torch.device("cpu"))
 
 
-def fresh_model(seed: int = 0) -> DualBranchModel:
+def fresh_model(seed: int = 0, **changes) -> DualBranchModel:
     torch.manual_seed(seed)
-    return DualBranchModel(TINY, VOCABULARY)
+    return DualBranchModel(dataclasses.replace(TINY, **changes), VOCABULARY)
 
 
 def run(folder: Path, profile=None, frame=None, model=None) -> tuple[DualBranchModel, pd.DataFrame]:
@@ -181,6 +181,26 @@ def test_accumulated_batches_are_one_step(tmp_path):
     assert two["tokens"].iloc[-1] == one["tokens"].iloc[-1]
 
 
+def test_a_step_goes_by_the_mean_gradient_of_its_batches(tmp_path, monkeypatch):
+    """At a rate of 0, so that the second batch meets the weights that the first one met."""
+    gradients = []
+    real = trainer.nn.utils.clip_grad_norm_
+
+    def clip(parameters, limit):
+        parameters = list(parameters)
+        gradients.append([parameter.grad.clone() for parameter in parameters])
+        return real(parameters, limit)
+
+    monkeypatch.setattr(trainer.nn.utils, "clip_grad_norm_", clip)
+    for accumulate in (1, 2):
+        profile = make_profile(learning_rate=0.0, accumulate=accumulate)
+        model = fresh_model(dropout=0.0)
+        run_killed(tmp_path / f"by_{accumulate}", monkeypatch, 2 // accumulate, profile, model)
+    first, second, both = gradients
+    for one, other, found in zip(first, second, both, strict=True):
+        torch.testing.assert_close(found, (one + other) / 2, atol=1e-7, rtol=1e-4)
+
+
 def test_validation_has_dropout_off_and_training_on(tmp_path, monkeypatch):
     modes = {"validation": set(), "training": set()}
     forward = DualBranchModel.forward
@@ -307,7 +327,7 @@ test_trainer.run(Path(sys.argv[1]))
 """
 
 
-def run_killed(folder: Path, monkeypatch, at_step: int, profile=None) -> None:
+def run_killed(folder: Path, monkeypatch, at_step: int, profile=None, model=None) -> None:
     real = trainer._Run._step
 
     def step(self):
@@ -318,7 +338,7 @@ def run_killed(folder: Path, monkeypatch, at_step: int, profile=None) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(trainer._Run, "_step", step)
         with pytest.raises(Killed):
-            run(folder, profile)
+            run(folder, profile, model=model)
 
 
 @pytest.mark.parametrize("at_step", [7, 14, 23])
@@ -345,12 +365,27 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_result(tmp_path):
 
 
 def test_a_killed_run_in_float16_resumes_to_the_same_scale_and_result(tmp_path, monkeypatch):
-    profile = make_profile(precision="float16")
+    profile, real = make_profile(precision="float16"), trainer.make_scaler
+
+    def make_scaler(*given):
+        """A scale that doubles every fourth step, and is low enough that no step overflows."""
+        scaler = real(*given)
+        scaler.set_growth_interval(4)
+        scaler.update(256.0)
+        return scaler
+
+    def scale_left_in(name: str) -> dict:
+        return checkpoint.read_state(tmp_path / name / "checkpoints" / "last.safetensors")["progress"]["scaler"]
+
+    monkeypatch.setattr(trainer, "make_scaler", make_scaler)
     whole, expected = run(tmp_path / "whole", profile)
     run_killed(tmp_path / "killed", monkeypatch, 12, profile)
+    assert scale_left_in("killed")["scale"] == 4 * 256
     resumed, history = run(tmp_path / "killed", profile, model=fresh_model(seed=5))
     assert_same_weights(whole, resumed)
     pd.testing.assert_frame_equal(history.drop(columns=CLOCK), expected.drop(columns=CLOCK), atol=1e-6, rtol=0)
+    assert scale_left_in("killed") == scale_left_in("whole")
+    assert scale_left_in("whole")["scale"] > 4 * 256
 
 
 def test_resume_goes_on_from_the_checkpoint(tmp_path, monkeypatch, capsys):

@@ -85,27 +85,30 @@ def jbb_artifacts(context: Context) -> pd.DataFrame:
     return rows.assign(base=rows["text"].map(base))
 
 
-#: Held-out jailbreaks that each of JailbreakBench's 100 harmful behaviours is put behind.
-_TEMPLATES = 40
+#: Held-out jailbreaks, and how many of JailbreakBench's 100 harmful behaviours stand behind each. What decides a row is
+#: the jailbreak: more behaviours cost time and narrow no interval.
+_TEMPLATES, _BEHIND = 40, 25
 
 
 @benchmark(
     "jbb_templates",
-    measures="JailbreakBench's harmful behaviours behind English jailbreaks of the held-out corpus: 100 x 40 of them.",
+    measures="JailbreakBench's harmful behaviours behind 40 English jailbreaks of the held-out corpus, 25 behind each.",
     licence=f"MIT (behaviours); {CORPUS_LICENCE}",
     positive="every row",
     kinds=(ATTACK,),
     derived=True,
 )
 def jbb_templates(context: Context) -> pd.DataFrame:
-    """Rows of one template share a group: its words are what decides them all."""
+    """Rows of one template share a group: its words are what decides them all. Templates take behaviours in turn."""
     behaviors, attacks = context.source("jbb_behaviors"), context.corpus("attacks")
     behaviors = behaviors[behaviors["split"] == "harmful"]
     templates = attacks[(attacks["label"] == Label.JAILBREAK) & (attacks["lang"] == "en")]
     templates = templates[templates["text"].str.len() <= MAX_WRAPPER]
     order = context.rng("jbb_templates").permutation(len(templates))[:_TEMPLATES]
-    rows = templates.iloc[order].assign(base=templates["text"], variant="")
-    rows = rows.merge(behaviors[["text"]].rename(columns={"text": "goal"}), how="cross")
+    rows = templates.iloc[order].assign(base=templates["text"], variant="", template=range(len(order)))
+    goals = behaviors[["text"]].rename(columns={"text": "goal"}).assign(number=range(len(behaviors)))
+    rows = rows.merge(goals, how="cross")
+    rows = rows[(rows["number"] - rows["template"]) % max(len(goals) // _BEHIND, 1) == 0]
     return rows.assign(text=rows["text"] + "\n\n" + rows["goal"])
 
 
