@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 
 from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
-from guardlib.evaluation.benchmarks import BENCHMARKS, paired_rows
+from guardlib.evaluation.benchmarks import paired_rows, read_status
 from guardlib.evaluation.timings import percentiles
 from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
 from guardlib.report import tables
@@ -165,7 +164,7 @@ def in_full(run: Run, root: Path | None = None) -> str:
         f"Every benchmark: the guard as released ({run.released}), its branches as trained (float32), and the others": (
             tables.main_results(run.summary, run.systems, accuracy=True)
         ),
-        "What each benchmark measures": benchmark_table(run.summary["benchmark"].unique()),
+        "What each benchmark measures": benchmark_table(run),
         "What each system is": pd.DataFrame(known),
         "Free of any threshold: all benchmarks together, as trained (float32)": (
             tables.rates_by(run.ranking, "metric", n="clusters")
@@ -185,11 +184,13 @@ def in_full(run: Run, root: Path | None = None) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def benchmark_table(names: Sequence[str]) -> pd.DataFrame:
-    """What the registry says of benchmarks: columns Benchmark, Measures, Attacks."""
-    known = [BENCHMARKS[name] for name in names if name in BENCHMARKS]
-    rows = [(readable(item.name), item.measures, item.positive) for item in known]
-    return pd.DataFrame(rows, columns=["Benchmark", "Measures", "Attacks"])
+def benchmark_table(run: Run) -> pd.DataFrame:
+    """What stage 01 said of the benchmarks that ran: columns Benchmark, Measures, Attacks."""
+    status = read_status(run.folders["01_data"]).set_index("benchmark")
+    status = status.loc[run.released_summary["benchmark"]].reset_index()
+    return pd.DataFrame(
+        {"Benchmark": status["benchmark"].map(readable), "Measures": status["measures"], "Attacks": status["positive"]}
+    )
 
 
 def size_table(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +229,8 @@ def origin(run: Run) -> str:
     for stage, manifest in manifests.items():
         stages.setdefault(manifest.commit, []).append(stage[:2])
     commits = [f"`{commit}`" + f" ({', '.join(of)})" * (len(stages) > 1) for commit, of in stages.items()]
-    changed = dict.fromkeys(f"`{each}`" for manifest in manifests.values() for each in overridden(manifest.profile))
+    settings = (each for manifest in manifests.values() for each in overridden(manifest.profile))
+    changed = dict.fromkeys(f"`{each}`" for each in settings if not each.startswith("distillation."))  # of 09 alone
     named = f"`{profile}`" + (f" with {', '.join(changed)}" if changed else "")
     return (
         f"Profile {named}, commit {', '.join(commits)}, seed {last.seed}, {total:.0f} minutes on {machine['cpu']}, "
