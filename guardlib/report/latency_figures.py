@@ -121,7 +121,7 @@ def precisions(frame: pd.DataFrame, released: str | None = None) -> Figure:
     """
     check_fractions("precisions", frame, ("changed",))
     names = frame["precision"].tolist()
-    fig, (axes,) = new_figure(0.75 + 0.22 * len(names), 1, 3, sharey=True)
+    fig, (axes,) = new_figure(max(0.75 + 0.22 * len(names), 1.2), 1, 3, sharey=True)
     panels = (("megabytes", 1, "megabytes on disk"), ("p50_ms", 1, "P50, milliseconds"),
               ("changed", 100, "verdicts changed (%)"))  # fmt: skip
     for ax, (column, factor, label) in zip(axes, panels, strict=True):

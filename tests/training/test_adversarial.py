@@ -47,14 +47,14 @@ def test_each_step_of_pgd_finds_worse_and_stays_inside_epsilon(monkeypatch):
     monkeypatch.setattr(adversarial, "forward", watched)
     found = {}
     for method, steps in (("fgsm", 1), ("pgd", 4)):
-        config = dataclasses.replace(make_profile().training, adversarial_epsilon=0.7, **SETTINGS[method])
+        config = dataclasses.replace(make_profile().training, adversarial_epsilon=16.0, **SETTINGS[method])
         model, batch = make_model(), batch_of(config)
-        assert adversarial.norm(worst_perturbation(model, batch, config, torch.float32)).max() <= 0.7 + 1e-4
+        assert adversarial.norm(worst_perturbation(model, batch, config, torch.float32)).max() <= 16.0 + 1e-3
         seen.clear()
         found[method] = adversarial_losses(model, batch, config, torch.float32).total.item()
         assert len(seen) == steps + 1  # and one at the place found
         assert seen == sorted(set(seen))
-    assert found["pgd"] >= found["fgsm"] * 0.999
+    assert found["pgd"] > found["fgsm"]
 
 
 def test_gradients_held_are_left_alone():
