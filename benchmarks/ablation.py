@@ -141,8 +141,7 @@ def main() -> None:
         table = pd.DataFrame(rows).round(4)
         print(table.to_string(index=False), flush=True)
         if options.keep:
-            command = f"python benchmarks/ablation.py --tokens {options.tokens} {' '.join(options.variants)}"
-            keep("ablation", table, command + (f" --profile {options.profile}" if options.profile != "laptop" else ""))
+            keep("ablation", table)
 
 
 if __name__ == "__main__":

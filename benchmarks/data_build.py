@@ -62,7 +62,7 @@ def main() -> None:
         print(pd.DataFrame(rows).round(1).to_string(index=False), flush=True)
     if options.keep:
         kept = pd.DataFrame(rows).round({"seconds": 0, "gb": 1, "microseconds_per_row": 0}).astype({"seconds": int})
-        keep("data_build", kept.astype({"microseconds_per_row": int}), "python benchmarks/data_build.py --data PATH")
+        keep("data_build", kept.astype({"microseconds_per_row": int}))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-from guardlib.paths import project_root
 from guardlib.report import tables
 from guardlib.report.provenance import describe_machine, git_commit
 from guardlib.report.readme import update
 
 RESULTS = Path(__file__).with_name("results")
+README = Path(__file__).parents[1] / "README.md"
 #: Every benchmark that is kept, in the README's order, and what its table shows.
 TITLES = {
     "training_throughput": "Training, tokens per second, beside a plain BERT of as many layers on the same batches; "
@@ -24,13 +25,23 @@ TITLES = {
 }
 
 
-def keep(name: str, table: pd.DataFrame, command: str) -> None:
+def keep(name: str, table: pd.DataFrame) -> None:
     """Write ``table`` to ``results/<name>.csv`` and bring the README's block of benchmarks up to date."""
     machine = describe_machine()
-    origin = {"commit": git_commit(), "machine": f"{machine['cpu']}, {machine['cores']} cores", "command": command}
+    named = ", ".join(filter(None, (machine["cpu"], f"{machine['cores']} cores", machine["cuda"])))
+    origin = {"commit": git_commit(), "machine": named, "command": command()}
     RESULTS.mkdir(exist_ok=True)
     table.assign(**origin).to_csv(RESULTS / f"{name}.csv", index=False)
-    update(project_root() / "README.md", "benchmarks", section())
+    update(README, "benchmarks", section())
+
+
+def command() -> str:
+    """How this program was called; folders of this machine, after ``--data`` and ``--guard``, as PATH."""
+    words = [word for word in sys.argv[1:] if word != "--keep"]
+    shown = [
+        "PATH" if before in ("--data", "--guard") else word for before, word in zip(["", *words], words, strict=False)
+    ]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown])
 
 
 def section() -> str:

@@ -106,11 +106,7 @@ def main() -> int:
         row = {"scans": result.scans, "threads": options.threads, "different": result.different}
         row |= {"texts_per_second": round(result.scans / result.seconds), "seconds": round(result.seconds)}
         row |= {"first_mb": round(result.resident_mb[0], 1), "highest_mb": round(max(result.resident_mb), 1)}
-        keep(
-            "soak",
-            pd.DataFrame([row]),
-            f"python benchmarks/soak.py --threads {options.threads} --texts {options.texts}",
-        )
+        keep("soak", pd.DataFrame([row]))
     return int(too_much or result.different > 0)
 
 

@@ -97,7 +97,7 @@ def main() -> None:
     if arguments.keep:
         kept = table.reset_index().assign(precision=str(dtype).removeprefix("torch."), length=arguments.length)
         kept["tokens_per_second"] = kept["tokens_per_second"].round().astype(int)
-        keep("training_throughput", kept.round(2), "python benchmarks/training_throughput.py")
+        keep("training_throughput", kept.round(2))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class DistillationConfig:
     teacher_layers: int = 4
     teacher_ffn: int = 512  # of each expert
     num_experts: int = 8
-    teacher_steps: int = 800
+    teacher_steps: int = 900
     student_vocab: int = 2048
     student_width: int = 192
     student_layers: int = 3
@@ -171,13 +171,13 @@ class DistillationConfig:
     batch_size: int = 16  # sequences
     accumulate: int = 1
     epochs: int = 1
-    max_steps: int | None = 180  # optimizer steps; None: all epochs in full
+    max_steps: int | None = 250  # optimizer steps; None: all epochs in full
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.05
     clip_norm: float = 1.0
     precision: str = "auto"  # auto | float32 | bfloat16
-    evaluate_every: int = 45  # optimizer steps
+    evaluate_every: int = 50  # optimizer steps
     evaluation_sequences: int = 256  # of validation text
     patience: int = 20  # evaluations without improvement before stopping; 0: never
     min_delta: float = 0.001  # of the loss, that counts as an improvement

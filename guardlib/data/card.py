@@ -27,12 +27,6 @@ def class_balance(**splits: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*LABEL_NAMES, "total"]).rename_axis("split")
 
 
-def groups_in_two_splits(**splits: pd.DataFrame) -> int:
-    """How many groups of near-duplicates have rows in more than one split."""
-    groups = pd.concat([frame[["group"]].drop_duplicates() for frame in splits.values()])
-    return int((groups["group"].value_counts() > 1).sum())
-
-
 def lengths(frame: pd.DataFrame) -> pd.DataFrame:
     """Characters per text: quantiles by label (``label, rows, p10, median, p90, longest``)."""
     characters = frame["text"].str.len()

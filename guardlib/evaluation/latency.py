@@ -33,7 +33,7 @@ from guardlib.runtime.session import default_threads
 REFERENCE = "BERT-6"
 _WARM_UP = 8  # texts per system before the clock counts
 _TURN = 20  # texts that a system reads before the next one's turn
-_REFILL = 2  # texts that it reads again first, untimed: the caches hold what was read last
+_REFILL = 2  # of the texts before, that it reads first, untimed: the caches hold what others left there
 #: Instruction sets that decide how fast INT8 and float32 products are.
 _FLAGS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 
@@ -97,7 +97,7 @@ def measure(
         for start in range(0, len(order), _TURN):
             turn = order[start : start + _TURN]
             for system in rng.permutation([name for name in systems if repeat == 0 or name not in once]):
-                for index in turn[:_REFILL]:
+                for index in np.take(order, range(start - _REFILL, start), mode="wrap"):
                     systems[system].scan(texts["text"].iat[index])
                 for index in turn:
                     name, text = texts["text_id"].iat[index], texts["text"].iat[index]

@@ -32,6 +32,11 @@ from guardlib.model.inference import decide, score_windows
 
 #: System name → how texts are routed.
 BRANCHES = {"guard": "router", "fast": "fast", "deep": "deep"}
+_BRANCH_WORDS = {
+    "guard": "the trained guard: its router decides which texts go deep",
+    "fast": "the trained guard with no text sent deep",
+    "deep": "the trained guard with every text sent deep",
+}
 _MODEL_FILES = ("model.safetensors", "model.json", "tokenizer.json")
 _PARTS = (*(f"p{k}" for k in range(NUM_CLASSES)), "route", "seconds")
 
@@ -245,7 +250,9 @@ def describe_systems(scorers: Iterable[Scorer], board: Board) -> pd.DataFrame:
         for system in scorer.systems:
             state = "failed" if system in board.failed else "not run" if system in board.absent else "ran"
             why = board.failed.get(system) or board.absent.get(system) or ""
-            rows.append({"system": system, "what it is": scorer.describe, "state": state, "why": why})
+            rows.append(
+                {"system": system, "what it is": _BRANCH_WORDS.get(system, scorer.describe), "state": state, "why": why}
+            )
     return pd.DataFrame(rows)
 
 

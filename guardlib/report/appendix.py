@@ -9,11 +9,16 @@ import pandas as pd
 from guardlib.paths import APPENDIX, project_root, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import read_manifest
-from guardlib.report.results import results_folder
+from guardlib.report.results import overridden, results_folder
 from guardlib.report.style import readable
 
 #: Files of notebook 09 that its tables are read from.
-FILES = tuple(f"{name}.csv" for name in ("runs", "summary", "guards", "guard_effect"))
+FILES = tuple(f"{name}.csv" for name in ("runs", "summary", "sizes", "expert_use", "guards", "guard_effect"))
+
+
+def appendix_folder(profile: str, root: Path | None = None) -> Path:
+    """Where the files of notebook 09 are kept, beside those of the other eight."""
+    return results_folder(profile, root) / "distillation"
 
 
 def appendix_section(profile: str, root: Path | None = None) -> str:
@@ -48,9 +53,11 @@ def appendix_section(profile: str, root: Path | None = None) -> str:
             "Difference": [tables.rate(row.difference, row.low, row.high) for row in together.itertuples()],
         }
     )
-    machine, kept = manifest.machine, results_folder(profile, root).relative_to(root or project_root())
+    machine, kept = manifest.machine, appendix_folder(profile, root).relative_to(root or project_root())
+    changed = [f"`{each}`" for each in overridden(manifest.profile)]
+    named = f"`{profile}`" + (f" with {', '.join(changed)}" if changed else "")
     parts = [
-        f"Profile `{profile}`, commit `{manifest.commit}`, seed {manifest.seed}, {manifest.seconds / 60:.0f} minutes "
+        f"Profile {named}, commit `{manifest.commit}`, seed {manifest.seed}, {manifest.seconds / 60:.0f} minutes "
         f"on {machine['cpu']}, {machine['cores']} cores. The teacher's perplexity, over tokens of its own, is "
         f"{manifest.headline['teacher_perplexity']:.1f}. The student has 1/{student.parameters_ratio:.1f} of its "
         f"parameters and is {student.ms_per_sequence_ratio:.1f} times as fast. Intervals are 95 %, over "

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from guardlib.evaluation import metrics
-from guardlib.evaluation.benchmarks import pooled_rows
 from guardlib.evaluation.timings import ALL_LENGTHS, percentiles
 from guardlib.labels import LABEL_NAMES
 from guardlib.report import tables
@@ -29,6 +27,14 @@ GLANCE = {
     "hidden_injections": ("prompt injections reversed, encoded or disguised; benign text alike", "≥ 85 / ≤ 8"),
     "transforms": ("harmful requests in encodings and character tricks; benign text alike", "≥ 85 / ≤ 8"),
 }
+#: What needs no threshold, in words.
+MEASURES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "recall_at_fpr_0.001": "attacks caught where 0.1 % of benign texts are flagged",
+    "recall_at_fpr_0.01": "attacks caught where 1 % are",
+    "recall_at_fpr_0.05": "attacks caught where 5 % are",
+}
 #: How many times as fast at P50 the guard is meant to be.
 FASTER = {"BERT-6": "≥ 1.5 ×", "DeBERTa-xsmall": "≥ 5 ×", "DeBERTa-base": "≥ 15 ×"}
 
@@ -41,8 +47,8 @@ def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.D
         systems: the first is the one whose rows are counted.
 
     Returns:
-        Columns Benchmark, Texts, n (attacks / benign), two per system, and Aim (caught / flagged). Benchmarks that did
-        not run are left out.
+        Columns Benchmark, Texts, "n (attacks / benign)", two per system, and Aim (caught / flagged). Benchmarks that
+        did not run are left out.
     """
     names = {name: look.label for name, look in looks(list(systems)).items()}
     rows = []
@@ -51,7 +57,11 @@ def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.D
         if systems[0] not in part.index:
             continue
         n = [int(part.loc[systems[0], column]) for column in ("n_pos", "n_neg")]
-        row = {"Benchmark": readable(benchmark), "Texts": texts, "n": " / ".join(f"{k:,}" if k else "–" for k in n)}
+        row = {
+            "Benchmark": readable(benchmark),
+            "Texts": texts,
+            "n (attacks / benign)": " / ".join(f"{k:,}" if k else "–" for k in n),
+        }
         for system, name in names.items():
             for measure, words in (("tpr", "caught"), ("fpr", "benign flagged")):
                 ends = (f"{measure}{end}" for end in ("", "_low", "_high"))
@@ -59,6 +69,19 @@ def detection_at_a_glance(summary: pd.DataFrame, systems: Sequence[str]) -> pd.D
                 row[f"{name}: {words}"] = cell
         rows.append(row | {"Aim": aim})
     return pd.DataFrame(rows)
+
+
+def ranking_at_a_glance(ranked: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
+    """What needs no threshold, over all benchmarks together: columns Measure and one per system.
+
+    Args:
+        ranked: as :func:`guardlib.evaluation.ranking.ranking` gives it.
+    """
+    together = ranked[(ranked["benchmark"] == "all") & ranked["system"].isin(systems)]
+    together = together[together["metric"].isin(MEASURES)].assign(metric=lambda rows: rows["metric"].map(MEASURES))
+    return (
+        tables.rates_by(together, "metric", n="clusters").drop(columns="clusters").rename(columns={"metric": "Measure"})
+    )
 
 
 def cost_at_a_glance(latency: pd.DataFrame, megabytes: float, headline: dict[str, float]) -> pd.DataFrame:
@@ -76,12 +99,12 @@ def cost_at_a_glance(latency: pd.DataFrame, megabytes: float, headline: dict[str
     guard = times.loc["guard"]
     rows = [
         ("P50, raw string to verdict", f"{guard.p50_ms:.1f} ms", tables.DASH),
-        ("P95", f"{guard.p95_ms:.1f} ms", "≤ 5 ms, at most 20"),
+        ("P95", f"{guard.p95_ms:.1f} ms", "≤ 5 ms; 20 ms at the worst"),
     ]
     for reference, time in times.drop(index="guard").iterrows():
         label = looks([reference])[reference].label
         faster = f"{1 / time.speed_up:.1f} ×"
-        rows.append((f"times as fast as {label}, P50", faster, FASTER.get(reference, tables.DASH)))
+        rows.append((f"P50, times as fast as {label}", faster, FASTER.get(reference, tables.DASH)))
     rows += [
         (
             "throughput, the best of 1, 2, 4… processes or threads",
@@ -95,16 +118,15 @@ def cost_at_a_glance(latency: pd.DataFrame, megabytes: float, headline: dict[str
     return pd.DataFrame(rows, columns=["Cost", "Measured", "Aim"])
 
 
-def classes_at_a_glance(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the texts of each class, which class they were given (percent), all benchmarks together.
+def classes_at_a_glance(counted: pd.DataFrame) -> pd.DataFrame:
+    """Of the texts of each class, which class they were given (percent).
 
     Args:
-        rows: score rows of one system.
+        counted: as ``metrics.confusion`` gives it, of one system.
 
     Returns:
         Columns Class, n and one per predicted class.
     """
-    counted = metrics.confusion(pooled_rows(metrics.prepared(rows)))
     n = counted.groupby("label")["n"].sum()
     share = counted.pivot(index="label", columns="predicted", values="share")
     return pd.DataFrame(

@@ -117,7 +117,7 @@ def precisions(frame: pd.DataFrame, released: str | None = None) -> Figure:
 
     Args:
         frame: a row per precision: precision, megabytes, p50_ms, changed (a fraction).
-        released: the one that is named in bold.
+        released: the one that is drawn in red.
     """
     check_fractions("precisions", frame, ("changed",))
     names = frame["precision"].tolist()

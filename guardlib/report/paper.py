@@ -40,7 +40,9 @@ class Results:
     scores: pd.DataFrame
     summary: pd.DataFrame
     sizes: pd.DataFrame
+    precisions: pd.DataFrame
     latency: pd.DataFrame
+    cost_by_length: pd.DataFrame
     records: pd.DataFrame
     sources: list[dict]
     seeds: pd.DataFrame
@@ -59,7 +61,9 @@ def load_results(
         scores=read_scores(scored / "scores.parquet"),
         summary=pd.read_csv(scored / "benchmark_summary.csv"),
         sizes=pd.read_csv(exported / "sizes.csv"),
+        precisions=pd.read_csv(exported / "precisions.csv"),
         latency=pd.read_parquet(timed / "latency.parquet"),
+        cost_by_length=pd.read_csv(timed / "cost_by_length.csv"),
         records=pd.read_parquet(data / "train.parquet", columns=["source", "label"]),
         sources=json.loads((data / "sources.json").read_text(encoding="utf-8")),
         seeds=pd.read_csv(trained / "seeds.csv"),
@@ -87,6 +91,8 @@ def draw_figures(results: Results, budget: float = 0.30) -> dict[str, Figure]:
         "reliability": figures.reliability(metrics.reliability(pooled)),
         "latency_distribution": figures.latency_distribution(results.latency),
         "latency_by_length": figures.latency_by_length(results.latency),
+        "cost_by_length": figures.cost_by_length(results.cost_by_length),
+        "precisions": figures.precisions(results.precisions),
         "data_composition": figures.data_composition(results.records),
     }
 

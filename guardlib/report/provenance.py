@@ -223,12 +223,16 @@ def of_one_run(manifests: Mapping[str, Manifest | None]) -> str:
 
 @lru_cache(maxsize=1)
 def git_commit(folder: Path = PACKAGE) -> str:
-    """Short commit of the code, with "+changes" where tracked files differ (figures aside); "no commit" outside git."""
+    """Short commit of the code, with "+changes" where tracked files differ; "no commit" outside git.
+
+    What programs write from results (figures, README, tables of benchmarks) is no such difference.
+    """
     tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
     commit = _git(folder, "rev-parse", "--short=12", "HEAD")
     if not tracked or not commit:
         return "no commit"
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)figures")
+    written = [f":(top,exclude){path}" for path in ("figures", "README.md", "benchmarks/results")]
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
     return f"{commit}+changes" if changes else commit
 
 

@@ -38,12 +38,13 @@ TRACES = (
 )
 
 
-def keep_traces(profile: str, root: Path | None = None, traced: Sequence[tuple[str, str]] = TRACES) -> None:
-    """Copy :data:`TRACES` (or others) of a finished run into its folder of results: the rows that ran.
+def keep_traces(
+    folder: Path, profile: str, traced: Sequence[tuple[str, str]] = TRACES, root: Path | None = None
+) -> None:
+    """Copy :data:`TRACES` (or other files of stages) of a finished run into ``folder``: the rows that ran.
 
     Why others did not is about the machine (its folders, its network), and not for the repository.
     """
-    folder = results_folder(profile, root)
     folder.mkdir(parents=True, exist_ok=True)
     for stage, name in traced:
         rows = pd.read_csv(stage_folder(profile, stage, root) / name, dtype=str, keep_default_na=False)
@@ -82,11 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.appendix:
             block, section = _APPENDIX, appendix.appendix_section(profile)
-            keep_traces(profile, traced=[(APPENDIX[0], name) for name in appendix.FILES])
+            keep_traces(appendix.appendix_folder(profile), profile, [(APPENDIX[0], name) for name in appendix.FILES])
         else:
             run = Run.read(profile)
             block, section = profile, in_short(run)
-            keep_traces(profile)
+            keep_traces(results_folder(profile), profile)
             for name, table in run.derived().items():
                 table.to_csv(results_folder(profile) / name, index=False)
             (results_folder(profile) / "README.md").write_text(in_full(run), encoding="utf-8")

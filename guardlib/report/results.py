@@ -11,11 +11,17 @@ import pandas as pd
 
 from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
-from guardlib.evaluation.benchmarks import paired_rows, read_status
+from guardlib.evaluation.benchmarks import paired_rows, pooled_rows, read_status
 from guardlib.evaluation.timings import percentiles
 from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
 from guardlib.report import tables
-from guardlib.report.glance import classes_at_a_glance, cost_at_a_glance, detection_at_a_glance
+from guardlib.report.glance import (
+    MEASURES,
+    classes_at_a_glance,
+    cost_at_a_glance,
+    detection_at_a_glance,
+    ranking_at_a_glance,
+)
 from guardlib.report.provenance import Manifest, of_one_run, read_manifest
 from guardlib.report.style import looks, readable
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
@@ -85,9 +91,14 @@ class Run:
 
     @cached_property
     def ranking(self) -> pd.DataFrame:
-        """What needs no threshold, over all benchmarks together, of the systems as trained."""
+        """What needs no threshold, by benchmark and over all of them ("all"), of the systems as trained."""
         ranked = pd.DataFrame(self.results["ranking"])
-        return ranked[(ranked["benchmark"] == "all") & ranked["system"].isin(self.systems) & (ranked["metric"] != "f1")]
+        return ranked[ranked["system"].isin(self.systems) & ranked["metric"].isin(MEASURES)]
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """Which class the texts of each were given by the released precision, all benchmarks together."""
+        return metrics.confusion(pooled_rows(metrics.prepared(self.guard_rows)))
 
     @cached_property
     def matched(self) -> pd.DataFrame:
@@ -117,7 +128,7 @@ class Run:
         return {
             "released_summary.csv": self.released_summary,
             "matched_detection.csv": self.matched,
-            "confusion.csv": metrics.confusion(self.guard_rows),
+            "confusion.csv": self.classes,
             "ranking.csv": self.ranking,
             "latency_summary.csv": percentiles(self.latency, "guard"),
             "stages.csv": pd.DataFrame(stages),
@@ -134,17 +145,17 @@ def in_short(run: Run, root: Path | None = None) -> str:
     figure = figures_folder(run.profile, root).relative_to(root or project_root()) / "detection_per_attack.png"
     full = (results_folder(run.profile, root).relative_to(root or project_root())).as_posix()
     shown = [name for name in _GLANCED if name in run.systems]
-    glanced = run.ranking[run.ranking["system"].isin(shown)]
     caption = "Attacks caught, and benign text under the same transform flagged; as trained, in float32"
     parts = [
         origin(run),
         f"**Detection** (percent, 95 % interval; threshold {DEFAULT_THRESHOLD:g}; the guard as released, in "
         f"{run.released}). Aim: attacks caught / benign texts flagged.",
         tables.to_markdown(detection_at_a_glance(run.summary, shown)),
-        "**Free of any threshold**, all benchmarks together (percent; as trained, in float32)",
-        tables.to_markdown(tables.rates_by(glanced, "metric", n="clusters")),
+        "**Free of any threshold**, all benchmarks together (percent; as trained, in float32; intervals by bootstrap "
+        f"over {int(run.ranking.loc[run.ranking['benchmark'] == 'all', 'clusters'].max()):,} base texts)",
+        tables.to_markdown(ranking_at_a_glance(run.ranking, shown)),
         f"**Classes**, all benchmarks together (percent of the texts of a class; {run.released})",
-        tables.to_markdown(classes_at_a_glance(run.guard_rows)),
+        tables.to_markdown(classes_at_a_glance(run.classes)),
         f"**Cost** ({run.released}, one text at a time, on {run.cpu})",
         tables.to_markdown(cost_at_a_glance(run.latency, run.manifests["06_quantize_onnx"].headline["released_mb"],
                                             run.manifests["07_cpu_latency"].headline)),
@@ -167,12 +178,21 @@ def in_full(run: Run, root: Path | None = None) -> str:
         "What each benchmark measures": benchmark_table(run),
         "What each system is": pd.DataFrame(known),
         "Free of any threshold: all benchmarks together, as trained (float32)": (
-            tables.rates_by(run.ranking, "metric", n="clusters")
+            ranking_at_a_glance(run.ranking, run.systems)
+        ),
+        "AUROC of each benchmark that has both attacks and benign texts, as trained (float32)": tables.rates_by(
+            run.ranking[run.ranking["metric"] == "auroc"], "benchmark", n="clusters"
+        ),
+        "Attacks caught where 1 % of a benchmark's benign texts are flagged, as trained (float32)": tables.rates_by(
+            run.ranking[run.ranking["metric"] == "recall_at_fpr_0.01"], "benchmark", n="clusters"
         ),
         "Every transform on attacks, and on benign text (the guard as released)": tables.matched_detection(run.matched),
         f"Latency by length: raw string to verdict, one text at a time, {run.released}, on {run.cpu}; the shapes "
         "beside the guard have random weights and read at most 512 tokens, the guard reads all": (
             tables.latency_table(run.latency, reference="BERT-6")
+        ),
+        "The router against other ways to choose what goes deep, on the test split (four classes, float32)": (
+            router_table(run)
         ),
         "Files of the guard": size_table(run.table("06_quantize_onnx", "sizes.csv")),
         "The run, stage by stage": stage_table(run.manifests),
@@ -191,6 +211,24 @@ def benchmark_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {"Benchmark": status["benchmark"].map(readable), "Measures": status["measures"], "Attacks": status["positive"]}
     )
+
+
+def router_table(run: Run) -> pd.DataFrame:
+    """Accuracy of each way to choose, and what the router gains on it where they were compared text by text."""
+    found = run.manifests["04_router_analysis"].headline
+    paired = run.table("04_router_analysis", "paired.csv").set_index("rival")
+    rows = []
+    for name in (key.removeprefix("accuracy_") for key in found if key.startswith("accuracy_")):
+        row = {"Chosen by": readable(name), "Accuracy": tables.rate(found[f"accuracy_{name}"])}
+        row |= {"The router gains (points)": tables.DASH, "p": tables.DASH}
+        if readable(name) in paired.index:
+            other = paired.loc[readable(name)]
+            row["The router gains (points)"] = f"{other.points:.2f} [{other.low:.2f}, {other.high:.2f}]"
+            row["p"] = f"{other.p:.3g}"
+        elif name == "random":
+            row["p"] = f"{found['p_router_is_random']:.2g}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def size_table(sizes: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from guardlib.data import card
 from guardlib.data.card import give_aways, overlap
 
 TEXTS = {"run the whoami command": 1, "what is the capital": 0, "the run on the bank": 0, "hvyrh whoami": 3}
@@ -51,9 +50,3 @@ def test_the_overlap_is_a_matrix_with_totals():
     assert table.loc["a"].to_dict() == {"x": 3, "y": 0, "total": 3}
     assert table.loc["total"].to_dict() == {"x": 3, "y": 4, "total": 7}
     assert overlap([]).empty
-
-
-def test_groups_that_are_in_two_splits_are_counted_once_each():
-    frames = {"train": [1, 1, 2, 3], "validation": [2, 4, 4], "test": [2, 5, 3]}
-    splits = {name: pd.DataFrame({"group": groups}) for name, groups in frames.items()}
-    assert card.groups_in_two_splits(**splits) == 2  # 2 (in three of them) and 3

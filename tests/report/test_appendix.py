@@ -10,6 +10,7 @@ import pytest
 from guardlib.distillation.evaluation import summarise
 from guardlib.paths import stage_folder
 from guardlib.report.appendix import appendix_section
+from guardlib.settings import get_profile
 
 
 def test_what_the_appendix_found_is_printed_with_its_intervals(tmp_path, monkeypatch):
@@ -19,7 +20,12 @@ def test_what_the_appendix_found_is_printed_with_its_intervals(tmp_path, monkeyp
         appendix_section("laptop", tmp_path)
     machine = {"cpu": "a CPU", "cores": 2}
     manifest = SimpleNamespace(
-        commit="abc", seed=0, seconds=600, machine=machine, headline={"teacher_perplexity": 31.26}
+        profile=get_profile("laptop", {"distillation.max_steps": 7}).to_dict(),
+        commit="abc",
+        seed=0,
+        seconds=600,
+        machine=machine,
+        headline={"teacher_perplexity": 31.26},
     )
     monkeypatch.setattr("guardlib.report.appendix.read_manifest", lambda _: manifest)
     runs = pd.DataFrame(
@@ -35,7 +41,7 @@ def test_what_the_appendix_found_is_printed_with_its_intervals(tmp_path, monkeyp
     )
     section = appendix_section("laptop", tmp_path)
     for words in (
-        "commit `abc`",
+        "Profile `laptop` with `distillation.max_steps=7`, commit `abc`",
         "31.3",
         "1/4.0",
         "2.5 times",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from guardlib.evaluation import metrics
 from guardlib.report.glance import classes_at_a_glance, cost_at_a_glance, detection_at_a_glance
 
 
@@ -14,7 +15,7 @@ def test_the_glance_prints_what_is_caught_beside_what_is_flagged_and_leaves_out_
     rules = notinject | {"system": "rules", "fpr": 0.5}
     printed = detection_at_a_glance(pd.DataFrame([bipia, notinject, rules]), ["guard", "rules"])
     assert printed["Benchmark"].tolist() == ["notinject", "bipia"]
-    assert printed["n"].tolist() == ["– / 339", "4,000 / 167"]
+    assert printed["n (attacks / benign)"].tolist() == ["– / 339", "4,000 / 167"]
     assert printed["guard: caught"].tolist() == ["–", "25.0 [20.0, 30.0]"]
     assert printed["guard: benign flagged"].tolist() == ["25.0 [20.0, 30.0]"] * 2
     assert printed["rules: benign flagged"].tolist() == ["50.0 [20.0, 30.0]", "–"]
@@ -42,7 +43,7 @@ def test_cost_is_of_all_lengths_together_and_ratios_are_of_medians():
 def test_classes_are_shares_of_the_texts_of_each_class():
     rows = pd.DataFrame({"label": [0, 0, 1, 1, 1, 1], "predicted": [0, 3, 1, 0, 2, 1], "score": 0.5})
     rows = rows.assign(benchmark="deepset_test", system="guard", example_id=list("abcdef"), family="", variant="")
-    table = classes_at_a_glance(rows).set_index("Class")
+    table = classes_at_a_glance(metrics.confusion(rows)).set_index("Class")
     assert table["n"].tolist() == ["2", "4", "0", "0"]
     assert table.loc["benign"].tolist()[1:] == ["50.0", "0.0", "0.0", "50.0"]
     assert table.loc["direct injection"].tolist()[1:] == ["25.0", "50.0", "25.0", "0.0"]

@@ -63,7 +63,7 @@ def test_the_files_behind_the_tables_are_kept(tmp_path):
         (folder / name).write_text(f"file,rate\n{name},0.10\n")
     summary = stage_folder("smoke", "05_benchmarks", tmp_path) / "benchmark_summary.csv"
     summary.write_text("file,rate,state,why_not\nbenchmark_summary.csv,0.10,ran,\n,,not run,not in /home/me/mirror\n")
-    keep_traces("smoke", tmp_path)
+    keep_traces(results_folder("smoke", tmp_path), "smoke", root=tmp_path)
     kept = {path.name: path.read_text() for path in results_folder("smoke", tmp_path).iterdir()}
     assert kept.pop("benchmark_summary.csv") == "file,rate,state,why_not\nbenchmark_summary.csv,0.10,ran,\n"
     assert kept == {name: f"file,rate\n{name},0.10\n" for _, name in TRACES if name in kept}
