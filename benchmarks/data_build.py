@@ -2,9 +2,9 @@
 
     python benchmarks/data_build.py --data PATH
 
-Sizes are a quarter, half and the whole of the ``paper`` profile,
-checked against every benchmark row (benchmarks are built before the clock starts). A cost
-linear in rows shows as a constant column. Memory is the main process's; those that decode are small.
+Sizes are a quarter, half and the whole of the ``paper`` profile, checked against every benchmark row (benchmarks are
+built before the clock starts). A cost linear in rows shows as a constant column. Memory is the main process's; those
+that decode are small.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class _Run:
                 f"recipe {recipe.name!r} has a teacher, and none was given; expected one, or recipe 'alone'"
             )
         self.config, self.recipe, self.seed, self.train_pieces = config, recipe, seed, train
-        Processes()  # joins its peers on CPUs, too: Accelerator alone leaves each of them on its own there
+        self.processes = Processes()  # first: on CPUs Accelerator alone would leave each of them on its own
         # Precision and accumulation are the settings' own, whatever a launcher puts into the environment.
         self.accelerator = Accelerator(
             mixed_precision="no",
@@ -131,8 +131,8 @@ class _Run:
         self.learner = Learner(student.model, self.teacher.width if recipe.features else None).to(self.device)
         self.optimizer = make_optimizer(self.learner, config)
         self.student, self.validation = student, validation.sample(config.evaluation_sequences)
-        self.batches_a_step = config.accumulate * self.accelerator.num_processes
-        self.total = total_steps(len(train), config, self.accelerator.num_processes)
+        self.batches_a_step = config.accumulate * self.processes.count
+        self.total = total_steps(len(train), config, self.processes.count)
         self.last, self.best = (folder / "checkpoints" / f"{name}.safetensors" for name in ("last", "best"))
         self.state = Progress()
         self.identity = run_identity(student, train, self.validation, config, recipe, teacher, seed)
@@ -149,7 +149,7 @@ class _Run:
         self.balancer.state = self.state.balance
         self.router = StudentRouter(self.state.capacity) if recipe.routed else None
         self.wrapped = self.accelerator.prepare_model(self.learner)
-        main = self.accelerator.is_main_process
+        main = self.processes.first
         self.log = RunLog(folder, self.state.history, self.state.steps, step=self.state.step) if main else None
         self.bar = tqdm(total=self.total, initial=self.state.step, unit="step", desc=recipe.name,
                         disable=not (progress_bar and main), mininterval=5)  # fmt: skip
@@ -166,7 +166,7 @@ class _Run:
                     self._evaluate()  # may write the best weights, which a checkpoint must know of
                 if evaluates or self.state.step % self.config.checkpoint_every == 0:
                     self._checkpoint()
-        self.accelerator.wait_for_everyone()  # for the files of the first
+        self.processes.wait()  # for the files of the first
         if self.best.is_file():
             load_weights(self.learner.student, load_file(self.best), str(self.best))
         self.learner.student.eval()
@@ -187,11 +187,11 @@ class _Run:
         factor = schedule((self.state.step + 0.5) / self.total, self.config.warmup_share)  # above 0 in the last one
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
-        first = self.state.step * self.batches_a_step + self.accelerator.process_index
+        first = self.state.step * self.batches_a_step + self.processes.rank
         for number in range(self.config.accumulate):
             last = number == self.config.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                seen = self._backward(self._batch(first + number * self.accelerator.num_processes))
+                seen = self._backward(self._batch(first + number * self.processes.count))
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip_norm)
         if not norm.isfinite():
             self._stop("gradient norm", float(norm))
@@ -234,8 +234,7 @@ class _Run:
 
     def _mean(self, value: float) -> float:
         """Over all processes, so that each goes by the same, and a checkpoint of the first is that of all."""
-        tensor = torch.tensor(value, device=self.device, dtype=torch.float64 if self.device.type == "cpu" else None)
-        return float(self.accelerator.reduce(tensor, "mean"))
+        return self.processes.mean([value])[0]
 
     def _stop(self, what: str, value: float) -> None:
         raise DistillationError(
@@ -277,14 +276,14 @@ class _Run:
         loss = float(np.log(found.perplexity))
         row = {"step": self.state.step, "val_loss": loss, "val_perplexity": found.perplexity}
         self.state.history.append(row)
-        if self.stopping.update(loss, self.state.step) and self.accelerator.is_main_process:
+        if self.stopping.update(loss, self.state.step) and self.processes.first:
             save_weights(self.best, self.learner.student)
         if self.log:
             self.log.validation(row)
         self.bar.set_postfix_str(f"validation {loss:.3f}", refresh=False)
 
     def _checkpoint(self) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.processes.first:
             return
         self.state.stopping, self.state.balance = dataclasses.asdict(self.stopping), self.balancer.state
         self.state.capacity = self.router.capacity.history if self.router else []

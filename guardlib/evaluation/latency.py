@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -93,20 +93,27 @@ def measure(
     rng = np.random.default_rng(seed)
     rows = []
     for repeat in range(repeats):
-        order = rng.permutation(len(texts))
-        for start in range(0, len(order), _TURN):
-            turn = order[start : start + _TURN]
-            for system in rng.permutation([name for name in systems if repeat == 0 or name not in once]):
-                for index in np.take(order, range(start - _REFILL, start), mode="wrap"):
-                    systems[system].scan(texts["text"].iat[index])
-                for index in turn:
-                    name, text = texts["text_id"].iat[index], texts["text"].iat[index]
-                    started = time.perf_counter()
-                    answer = systems[system].scan(text)
-                    seconds = time.perf_counter() - started
-                    route = getattr(answer, "route", "")
-                    rows.append((str(system), name, tokens[index], len(text), route, repeat, seconds))
+        taking_part = [name for name in systems if repeat == 0 or name not in once]
+        for system, before, turn in _turns(taking_part, len(texts), rng):
+            for index in before:
+                systems[system].scan(texts["text"].iat[index])
+            for index in turn:
+                name, text = texts["text_id"].iat[index], texts["text"].iat[index]
+                started = time.perf_counter()
+                answer = systems[system].scan(text)
+                seconds = time.perf_counter() - started
+                route = getattr(answer, "route", "")
+                rows.append((system, name, tokens[index], len(text), route, repeat, seconds))
     return pd.DataFrame(rows, columns=["system", "text_id", "tokens", "characters", "route", "repeat", "seconds"])
+
+
+def _turns(systems: list[str], texts: int, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Who reads which texts, until all have read all: a system, the texts it reads untimed, and those of its turn."""
+    order = rng.permutation(texts)
+    for start in range(0, texts, _TURN):
+        before = np.take(order, range(start - _REFILL, start), mode="wrap")
+        for system in rng.permutation(systems):
+            yield str(system), before, order[start : start + _TURN]
 
 
 def _count_tokens(systems: Mapping[str, System], texts: list[str]) -> list[int]:

@@ -22,7 +22,7 @@ from guardlib.report import appendix
 from guardlib.report.provenance import read_manifest
 from guardlib.report.results import Run, in_full, in_short, results_folder
 
-START, END = "<!-- results of {}: start -->", "<!-- results of {}: end -->"  # profile
+START, END = "<!-- results of {}: start -->", "<!-- results of {}: end -->"  # profile, or another block
 _APPENDIX = "distillation"  # what its markers are called
 _DEFAULT = "laptop"  # the run whose minutes the table of notebooks has
 _NOTEBOOK = re.compile(r"^(\| \[(\d\d_\w+)\]\([^)]*\) \|[^|]*\|)[^|]*\|", re.MULTILINE)  # …, purpose, minutes
@@ -53,17 +53,18 @@ def keep_traces(
         rows.to_csv(folder / name, index=False)
 
 
-def update(readme: Path, profile: str, section: str, minutes: dict[str, float] | None = None) -> None:
-    """Replace what stands between the markers of ``profile``, and each notebook's ``minutes``, where given.
+def update(readme: Path, block: str, section: str, minutes: dict[str, float] | None = None) -> None:
+    """Replace what stands between the markers of ``block``, and each notebook's ``minutes``, where given.
 
     Args:
+        block: a profile, or what else has markers in the README.
         minutes: by stage; those of others stay.
 
     Raises:
-        ValueError: the README has no markers for this profile.
+        ValueError: the README has no such markers.
     """
     text = readme.read_text(encoding="utf-8")
-    start, end = START.format(profile), END.format(profile)
+    start, end = START.format(block), END.format(block)
     if text.count(start) != 1 or text.count(end) != 1:
         raise ValueError(f"{readme} must hold {start} and {end} once each")
     before, rest = text.split(start)

@@ -382,7 +382,7 @@ def _is_numeric(column: pd.Series) -> bool:
     """Whether most cells read as numbers or rates ("92.3 [89.1, 94.8]", "1.2 ×", "4.31 MB"), dashes aside."""
     texts = column.dropna().map(str)
     texts = texts[texts != DASH].str.lstrip("-−+")
-    return column.name == "n" or bool(texts.str[:1].str.isdigit().mean() > 0.5)
+    return column.name == "n" or bool(texts.str.match(r"\d[\d.,]*(?!\w)").mean() > 0.5)  # "01_data" is a name
 
 
 def _three(milliseconds: float) -> str:

@@ -278,3 +278,8 @@ def test_bad_input_is_named():
         tables.to_markdown(pd.DataFrame({"a": []}))
     with pytest.raises(ValueError, match="provenance lacks run_id"):
         tables.to_latex(pd.DataFrame({"a": [1]}), provenance={})
+
+
+@pytest.mark.parametrize(("cell", "rule"), [("92.3 [89.1, 94.8]", "---:"), ("1,097", "---:"), ("01_data", "---")])
+def test_numbers_stand_to_the_right_and_names_to_the_left(cell, rule):
+    assert tables.to_markdown(pd.DataFrame({"a": ["x"], "b": [cell]})).splitlines()[1] == f"| --- | {rule} |"
