@@ -50,8 +50,8 @@ COUNTS = (
 #: Settings that are a share, from 0 to 1.
 SHARES = (
     *("data.validation_share", "data.test_share", "model.dropout", "model.layer_dropout", "training.warmup_share"),
-    *("training.patience_warmup", "training.attack_share", "training.written_weight", "training.raw_share"),
-    *("training.piece_share", "training.quantization_aware_share", "training.adversarial_start"),
+    *("training.patience_warmup", "training.attack_share", "training.attack_share_abroad", "training.written_weight"),
+    *("training.raw_share", "training.piece_share", "training.quantization_aware_share", "training.adversarial_start"),
     *("training.router_warmup_share", "data.near_duplicate_threshold", "distillation.alpha"),
 )
 #: Settings that are a rate or a weight that nothing works without.

@@ -91,8 +91,8 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     sets have few attacks in other languages: there these are all a model has to learn from.) On top of that, a text
     of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short
     one. Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources would
-    decide how readily the model flags. At most 6 times, which is cut off last: small sets then stay a little
-    below their share.
+    decide how readily the model flags; of what is in other languages they get ``config.attack_share_abroad``. At most 6
+    times, which is cut off last: small sets then stay a little below their share.
     """
     source = frame["source"]
     kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)
@@ -100,14 +100,24 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
     attack = frame["label"].to_numpy() != Label.BENIGN
+    english = frame["lang"].isin(("en", "")).to_numpy()
     if (attack & ~source.isin(_OWN)).any():
-        weights[attack & source.isin(_WRITTEN) & frame["lang"].isin(("en", ""))] *= config.written_weight
-    if config.attack_share is not None and 0 < attack.sum() < len(attack):
-        weights[attack] *= config.attack_share / weights[attack].sum()
-        weights[~attack] *= (1 - config.attack_share) / weights[~attack].sum()
+        weights[attack & source.isin(_WRITTEN) & english] *= config.written_weight
+    if config.attack_share is not None:
+        for language, share in ((english, config.attack_share), (~english, config.attack_share_abroad)):
+            _balance(weights, language, attack, share)
     weights = np.minimum(weights * (len(weights) / weights.sum()), _MOST_REPEATS)
     whole = np.floor(weights).astype(np.int64)
     return whole + (rng.random(len(whole)) < weights - whole)
+
+
+def _balance(weights: np.ndarray, rows: np.ndarray, attack: np.ndarray, share: float) -> None:
+    """Give attacks ``share`` of the weight of ``rows``, which stays what it is; in place."""
+    attacks, benign = rows & attack, rows & ~attack
+    whole = weights[rows].sum()
+    if attacks.any() and benign.any():
+        weights[attacks] *= share * whole / weights[attacks].sum()
+        weights[benign] *= (1 - share) * whole / weights[benign].sum()
 
 
 def _tricks(frame: pd.DataFrame) -> pd.Series:

@@ -125,6 +125,17 @@ def test_attacks_get_their_share_of_an_epoch():
     assert repeats(benign, at(1.0, 0.3), np.random.default_rng(0)).sum() == 900  # nothing to share
 
 
+def test_attacks_in_other_languages_get_a_share_of_what_is_in_other_languages():
+    frame = make_frame(1000).assign(text="of one length", source="one", lang=["en"] * 700 + ["de"] * 300)
+    frame = frame.assign(label=([0] * 350 + [1] * 350) + [0] * 100 + [1] * 200)
+    config = TrainingConfig(source_temperature=1.0, attack_share=0.4, attack_share_abroad=0.1)
+    times = repeats(frame, config, np.random.default_rng(0))
+    english, abroad = times[:700], times[700:]
+    assert abroad.sum() / times.sum() == pytest.approx(0.3, abs=0.02)  # no language is read more or less for it
+    assert english[350:].sum() / english.sum() == pytest.approx(0.4, abs=0.02)
+    assert abroad[100:].sum() / abroad.sum() == pytest.approx(0.1, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("source", "label", "lang", "share"),
     [("composed", 1, "en", 0.2), ("composed", 1, "de", 0.5), ("composed", 0, "en", 0.5), ("a set", 1, "en", 0.5)],
