@@ -10,8 +10,7 @@ import pandas as pd
 
 from guardlib.evaluation.timings import length_bucket
 from guardlib.runtime.guard import Guard
-from guardlib.runtime.session import TOKENS_PER_BATCH
-from guardlib.text.reading import batches_by_length, distinct_windows
+from guardlib.text.reading import TOKENS_PER_BATCH, batches_by_length, distinct_windows
 from guardlib.text.tokenizer import sanitize
 
 STEPS = ("views", "word pieces", "characters", "windows", "front graph", "deep graph", "verdict")

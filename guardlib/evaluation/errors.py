@@ -10,6 +10,7 @@ import pandas as pd
 from guardlib.labels import HARMFUL_REQUEST, LABEL_NAMES
 from guardlib.model.build import Guardrail
 from guardlib.model.inference import decide, score_windows
+from guardlib.text.reading import TOKENS_PER_BATCH
 
 FALSE_ALARM, MISSED = "false alarm", "missed"
 _WORD = re.compile(r"\S+")
@@ -58,7 +59,7 @@ def worst_errors(
     return worst
 
 
-def highest_spans(guardrail: Guardrail, texts: list[str], tokens_per_batch: int = 8192) -> list[str]:
+def highest_spans(guardrail: Guardrail, texts: list[str], tokens_per_batch: int = TOKENS_PER_BATCH) -> list[str]:
     """Per text the run of ``_SPAN`` words with the highest attack score when it is read alone.
 
     Looked for in the window that decides, as the guard reads it: of a text that is unfolded, in what it hides.

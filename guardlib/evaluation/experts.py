@@ -11,7 +11,7 @@ from guardlib.labels import LABEL_NAMES
 from guardlib.model.build import Guardrail
 from guardlib.model.deep_branch import MixtureOfExperts
 from guardlib.model.inference import to_tensors
-from guardlib.text.reading import batches_by_length
+from guardlib.text.reading import TOKENS_PER_BATCH, batches_by_length
 
 
 def sample(frame: pd.DataFrame, per_family: int = 40) -> pd.DataFrame:
@@ -19,7 +19,7 @@ def sample(frame: pd.DataFrame, per_family: int = 40) -> pd.DataFrame:
     return frame.groupby("family", sort=False).head(per_family).reset_index(drop=True)
 
 
-def expert_tokens(guardrail: Guardrail, frame: pd.DataFrame, tokens_per_batch: int = 8192) -> pd.DataFrame:
+def expert_tokens(guardrail: Guardrail, frame: pd.DataFrame, tokens_per_batch: int = TOKENS_PER_BATCH) -> pd.DataFrame:
     """Tokens of each text that each expert took, the text sent deep whatever the router says; its first window is read.
 
     Args:

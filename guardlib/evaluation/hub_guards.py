@@ -14,7 +14,7 @@ import numpy as np
 
 from guardlib.data.loading import why_no_hub
 from guardlib.evaluation.baselines import Predict, worst_piece
-from guardlib.text.reading import batches_by_length
+from guardlib.text.reading import TOKENS_PER_BATCH, batches_by_length
 from guardlib.text.tokenizer import sanitize
 
 #: Names of the harmless class in the configs of these models.
@@ -86,7 +86,7 @@ def download(hub_id: str, commit: str = "") -> Path:
         raise GuardAbsent(f"{hub_id}: the Hub did not give it ({reason})") from error
 
 
-def load_hub_guard(folder: Path | str, max_length: int = 512, tokens_per_batch: int = 8192) -> Predict:
+def load_hub_guard(folder: Path | str, max_length: int = 512, tokens_per_batch: int = TOKENS_PER_BATCH) -> Predict:
     """``predict(texts)`` → [N, 2] (benign, attack) of a sequence classifier in ``folder``.
 
     Longer texts are cut into chunks of ``max_length`` tokens that do not overlap; the worst one decides.

