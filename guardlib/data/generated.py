@@ -29,7 +29,8 @@ _PLACEHOLDER = "[INSERT PROMPT HERE]"
 def obfuscated(
     pool: pd.DataFrame, hard_negatives: pd.DataFrame, per_attack: int, seed: int, split: str
 ) -> pd.DataFrame:
-    """For each attack of ATTACKS: ``per_attack`` attack texts under it (of wrappers a share), and as many benign ones.
+    """For each attack of ATTACKS but those held out: ``per_attack`` attack texts under it (of wrappers a share), and as
+    many benign ones.
 
     Attack texts: half harmful goals, a quarter each short injections and jailbreaks, and those in other languages than
     English; bare instructions, which only somebody else's document makes attacks, are none. Benign: a third each of
@@ -55,6 +56,8 @@ def obfuscated(
     benign_pools = [good[~trigger & ~foreign], spiky, good[foreign]]
     rows: list[tuple] = []
     for name, generator in ATTACKS.items():
+        if generator.held_out:
+            continue
         count = round(per_attack * _WRAPPER_SHARE) if generator.kind == "wrapper" else per_attack
         for label, pools in ((generator.label, attack_pools), (Label.BENIGN, benign_pools)):
             rng = rng_for(seed, "obfuscated", name, split, str(int(label)))

@@ -35,7 +35,7 @@ from guardlib.model.build import Guardrail
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.runtime.session import GuardModel, make_session, run_windows
-from guardlib.text.reading import Reader, batches_by_length
+from guardlib.text.reading import TOKENS_PER_BATCH, Reader, batches_by_length
 from guardlib.training.quantization import FEW_CHANNELS
 
 #: Precision → bits of a weight. The order is that of size, largest first.
@@ -85,12 +85,12 @@ def quantize(source: Path, target: Path, precision: str, feeds: Feeds | None = N
         os.replace(part, target)
 
 
-def calibration_feeds(graphs: Graphs, reader: Reader, texts: Sequence[str], tokens: int = 2048) -> tuple[Feeds, Feeds]:
+def calibration_feeds(graphs: Graphs, reader: Reader, texts: Sequence[str]) -> tuple[Feeds, Feeds]:
     """Inputs of the front and of the deep graph on ``texts``, batched by length."""
     windows = reader.windows(texts)
     front, deep = [], []
     model = GuardModel(graphs.front, graphs.deep)
-    for rows in batches_by_length([len(window) for window in windows], tokens):
+    for rows in batches_by_length([len(window) for window in windows], TOKENS_PER_BATCH):
         batch = reader.collate([windows[row] for row in rows])
         front.append({"input_ids": batch.input_ids, "char_ids": batch.char_ids, "attention_mask": batch.attention_mask})
         deep.append({"hidden": model.front(batch)[0], "attention_mask": batch.attention_mask})
@@ -343,7 +343,7 @@ def compare_precisions(
     graphs: dict[str, Graphs],
     texts: Sequence[str],
     threads: int | None = None,
-    tokens: int = 4096,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> pd.DataFrame:
     """How far each precision is from torch on ``texts``: both branches on every window, and the routed verdicts.
 
@@ -358,10 +358,10 @@ def compare_precisions(
     texts = list(texts)
     if not texts:
         raise ValueError("compare_precisions got no texts; expected at least one")
-    scores = {"torch": score_windows(guardrail.model, guardrail.reader, texts, tokens)}
+    scores = {"torch": score_windows(guardrail.model, guardrail.reader, texts, tokens_per_batch)}
     for precision, files in graphs.items():
         model = GuardModel(files.front, files.deep, threads)
-        scores[precision] = run_windows(model, guardrail.reader, texts, tokens_per_batch=tokens)
+        scores[precision] = run_windows(model, guardrail.reader, texts, tokens_per_batch=tokens_per_batch)
     pairs = [("torch", precision) for precision in graphs]
     if "float32" in graphs:
         pairs += [("float32", precision) for precision in graphs if precision != "float32"]

@@ -78,7 +78,7 @@ def test_no_held_out_row_is_trained_on(everything):
 def test_each_attack_has_benign_text_under_the_same_trick(built):
     hidden = built.train[built.train["source"] == "obfuscated"]
     counts = pd.crosstab(hidden["family"], hidden["label"] == 0)
-    assert set(counts.index) == set(ATTACKS)
+    assert set(counts.index) == {name for name, attack in ATTACKS.items() if not attack.held_out}
     wrapper = counts.index.map(lambda name: ATTACKS[name].kind == "wrapper")
     wanted = np.where(wrapper, round(SMOKE.data.generated_per_attack * 2 / 3), SMOKE.data.generated_per_attack)
     assert (counts.to_numpy() >= wanted[:, None] - 1).all()

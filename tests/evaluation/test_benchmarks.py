@@ -39,7 +39,7 @@ from tests.evaluation.rows import benchmark_rows
 MIRROR = os.environ.get("GUARDLIB_DATA")
 WITHOUT_MIRROR = {
     "corpus_heldout", "corpus_multilingual", "flipattack", "transforms", "over_defence", "long_documents", "robustness",
-    "pint_proxy", "flipattack_wrapped", "codechameleon", "hidden_injections",
+    "pint_proxy", "flipattack_wrapped", "codechameleon", "hidden_injections", "unmet_transforms",
 }  # fmt: skip
 GATED_OR_SUPPLIED = {"wildguard_test", "toxic_chat", "pint", "guardset_x", "notinject_unseen"}
 ATTACK_OF = {variant_of(name): name for name in ATTACKS}

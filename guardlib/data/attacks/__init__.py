@@ -1,6 +1,6 @@
 """Attack generators. Importing this package fills the registry."""
 
-from guardlib.data.attacks import flips, suffixes, wrappers  # noqa: F401 (they register their attacks)
+from guardlib.data.attacks import flips, suffixes, unmet, wrappers  # noqa: F401 (they register their attacks)
 from guardlib.data.attacks.characters import ZERO_WIDTH
 from guardlib.data.attacks.compose import POSITIONS, compose, excerpt
 from guardlib.data.attacks.encodings import from_base64

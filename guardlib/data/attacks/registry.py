@@ -1,7 +1,8 @@
 """Attack generators: a registry of functions ``(text, rng) -> text``, each with its citation and its inverse, if any.
 
-A new attack is one function under :func:`attack`; training rows, the leakage check, tests and tables pick it up. The
-same function makes attacks of attacks and benign rows of benign text: a trick says nothing about what it hides.
+A new attack is one function under :func:`attack`; training rows, the leakage check, tests and tables pick it up (one
+that is ``held_out``: tests and tables alone). The same function makes attacks of attacks and benign rows of benign
+text: a trick says nothing about what it hides.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Attack:
         label: the class of an *attack* under this transform.
         domain: the texts for which the inverse holds, in words; ``in_domain`` decides it.
         worded: the same trick in the words of each of WORDINGS after the first; empty: it adds no words.
+        held_out: nothing is trained on it; benchmarks alone use it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Attack:
     domain: str
     in_domain: Callable[[str], bool]
     worded: Mapping[str, Transform] = field(default_factory=dict)
+    held_out: bool = False
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -61,6 +64,7 @@ def attack(
     domain: str = _INVERTIBLE_ANY,
     in_domain: Callable[[str], bool] = lambda text: True,
     worded: Mapping[str, Transform] | None = None,
+    held_out: bool = False,
 ) -> Callable[[Transform], Transform]:
     """Register the decorated function under ``name``; ValueError where the name is taken or the kind unknown."""
 
@@ -69,7 +73,9 @@ def attack(
             raise ValueError(f"attack {name!r} is registered twice")
         if kind not in KINDS:
             raise ValueError(f"attack {name!r} is of kind {kind!r}; expected one of {', '.join(KINDS)}")
-        ATTACKS[name] = Attack(name, kind, function, inverse, citation, label, domain, in_domain, worded or {})
+        ATTACKS[name] = Attack(
+            name, kind, function, inverse, citation, label, domain, in_domain, worded or {}, held_out
+        )
         return function
 
     return register

@@ -1,8 +1,8 @@
 """Text hidden by every registered attack generator, attacks and benign text under the same transform.
 
 What runs is what :data:`guardlib.data.attacks.ATTACKS` holds: a generator registered there is a row here. FlipAttack's,
-bare and wrapped, and CodeChameleon's are benchmarks of their own. Words that a generator adds are those that are never
-trained on.
+bare and wrapped, CodeChameleon's, and those that nothing is trained on are benchmarks of their own. Words that a
+generator adds are those that are never trained on.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from guardlib.evaluation.benchmarks import CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import HARMFUL_REQUEST, Label
 
 #: Base texts per label and transform: there are many transforms; those with a wrapper make long texts.
-_TRANSFORMED, _WRAPPED, _INJECTED = 150, 40, 60
+_TRANSFORMED, _WRAPPED, _INJECTED, _UNMET = 150, 40, 60, 60
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
 HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
 ENCODED = "encoded"
 
 
 def attacks_of(kind: str, paper: str = "") -> list[str]:
-    """Names of the registered attacks of ``kind`` that cite ``paper``."""
-    return [name for name, attack in attacks.ATTACKS.items() if attack.kind == kind and paper in attack.citation]
+    """Names of the attacks of ``kind`` that training uses and that cite ``paper``."""
+    return [name for name, attack in _trained().items() if attack.kind == kind and paper in attack.citation]
+
+
+def _trained() -> dict[str, attacks.Attack]:
+    return {name: attack for name, attack in attacks.ATTACKS.items() if not attack.held_out}
 
 
 def variant_of(name: str) -> str:
@@ -141,7 +145,7 @@ def codechameleon(context: Context) -> pd.DataFrame:
 )
 def transforms(context: Context) -> pd.DataFrame:
     elsewhere = {*attacks_of("flip"), *attacks_of("wrapper", "FlipAttack"), *attacks_of("wrapper", "CodeChameleon")}
-    return _transformed(context, _named([name for name in attacks.ATTACKS if name not in elsewhere]), _TRANSFORMED)
+    return _transformed(context, _named([name for name in _trained() if name not in elsewhere]), _TRANSFORMED)
 
 
 @benchmark(
@@ -152,5 +156,16 @@ def transforms(context: Context) -> pd.DataFrame:
     benign_elsewhere=True,
 )
 def hidden_injections(context: Context) -> pd.DataFrame:
-    names = [name for name in attacks.ATTACKS if name not in attacks_of("wrapper")]
+    names = [name for name in _trained() if name not in attacks_of("wrapper")]
     return _transformed(context, _named(names), _INJECTED, injections=True)
+
+
+@benchmark(
+    "unmet_transforms",
+    measures="Text in codes that nothing is trained on and no rule unfolds: Caesar, braille, pig Latin and the like.",
+    licence=HIDDEN_LICENCE,
+    positive=HIDDEN_GOALS,
+    paired=True,
+)
+def unmet_transforms(context: Context) -> pd.DataFrame:
+    return _transformed(context, _named([name for name in attacks.ATTACKS if name not in _trained()]), _UNMET)
