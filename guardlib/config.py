@@ -43,7 +43,7 @@ class ModelConfig:
     d_model: int = 384
     num_heads: int = 12
     ffn_dim: int = 1536
-    vocab_size: int = 14_000  # of 30,522: more make shorter texts, 384 bytes each
+    vocab_size: int = 14_000  # of 30,522; more make shorter texts, and cost the guard 1.2 kB each (three spellings)
     max_length: int = 128  # tokens per window, training and inference alike
     stem_layers: int = 3
     deep_layers: int = 2
@@ -96,8 +96,8 @@ class TrainingConfig:
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
     written_weight: float = 1.0  # of English attacks written or put together here; those of a real set count 1
-    attack_share: float | None = 0.33  # of the rows of an epoch; None: as sources and temperature make it
-    attack_share_abroad: float = 0.22  # the same of rows in other languages than English; of use where the other is set
+    attack_share: float | None = 0.33  # of the English rows of an epoch; None: as sources and temperature make it
+    attack_share_abroad: float = 0.22  # of rows in other languages, where the other is set
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
     validations: int = 5  # evenly over the run

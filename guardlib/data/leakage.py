@@ -66,9 +66,8 @@ def _segments(text: str) -> Iterator[str]:
 
 
 def all_decoders() -> tuple[Callable[[str], str], ...]:
-    """Every inverse of the ATTACKS that training uses, as they are registered now, and a few more decoders."""
-    used = (attack.inverse for attack in ATTACKS.values() if not attack.held_out)
-    return (*filter(None, used), *_DECODERS)
+    """Every inverse of ATTACKS, as they are registered now, and a few more decoders."""
+    return (*(attack.inverse for attack in ATTACKS.values() if attack.inverse), *_DECODERS)
 
 
 def few_characters(folded: str) -> bool:

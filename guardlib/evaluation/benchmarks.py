@@ -110,7 +110,8 @@ class Benchmark:
         over_defence: what kind of benign text its benign rows are; "variant": their variant says; "" : no kind of its
             own in the over-defence table.
         cap_share: of the profile's cap on rows; below 1 where rows are long.
-        derived: made of rows that other benchmarks have too, or a protocol out of context: in no pooled figure.
+        derived: made of rows that other benchmarks have too, a protocol out of context, or tricks that are kept from
+            training: in no pooled figure.
         benign_elsewhere: its benign rows alone are those of other benchmarks: they are in no pooled figure.
     """
 

@@ -21,7 +21,7 @@ PINT_BENCHMARKS = ("pint", "pint_proxy")
 def over_defence(rows: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """False-positive rate per kind of benign text: each benchmark says what its benign rows are.
 
-    Encoded benign text is that of every attack transform together.
+    Encoded benign text is that of every transform that training uses together.
 
     Returns:
         columns kind, system, n, hits, rate, low, high; kinds in the order of the registry, those of the suite

@@ -174,6 +174,7 @@ _LIMITS = """\
   mostly English: the same trick on another language is often read as it stands. In the midst of ordinary text only
   reversal and ROT13 of six words or more are undone; digits for letters, shuffled letters and letters upside down are
   where they are most of a text.
+- A code that it has never met stays one: see both rates of unmet transforms above.
 - Benign text about attacks, or with attackers' words, is flagged more often than other text (see NotInject above), and
   so is benign text that somebody encoded.
 - A long text has more chances to look bad, so one window of many must look worse than a text by itself; up to

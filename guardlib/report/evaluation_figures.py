@@ -89,7 +89,9 @@ def detection_per_attack(frame: pd.DataFrame) -> Figure:
     systems = ordered(frame["system"])
     rank = frame.sort_values("system", key=lambda names: names != systems[0], kind="stable").drop_duplicates("row")
     rows = rank.sort_values("tpr", ascending=False, kind="stable")["row"].tolist()
-    fig, ((left, right),) = new_figure(_row_height(len(rows), len(systems)), 1, 2, sharey=True, width_ratios=(3, 2))
+    fig, ((left, right),) = new_figure(
+        min(_row_height(len(rows), len(systems)), 8.8), 1, 2, sharey=True, width_ratios=(3, 2)
+    )
     for ax, measure, alone in ((left, "tpr", BLUE), (right, "fpr", VERMILLION)):
         part = frame[["system", "row", *sides[measure]]].set_axis(["system", "row", *INTERVAL], axis="columns")
         _intervals(ax, part, rows, alone)

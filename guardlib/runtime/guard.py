@@ -98,7 +98,7 @@ class Guard:
         threshold: float | None = None,
         fpr: float | None = None,
     ) -> Guard:
-        """Read a guard folder, checking every digest.
+        """Read a guard folder, checking every digest. Threads may share a guard; processes load their own.
 
         Args:
             path: the folder; None: the release inside the package, else the one that the workbook made here.

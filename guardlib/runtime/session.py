@@ -161,16 +161,17 @@ def make_session(model: bytes | Path, threads: int | None = None) -> onnxruntime
 
 
 class GuardModel:
-    """Front and deep graph. Any number of threads may share it; as many run a graph at once as there are CPUs for.
+    """Front and deep graph. Any number of threads may share it; as many run a graph at once as there are CPUs.
 
-    More would be no faster, and each run at once has activations of its own.
+    Each run at once has activations of its own. A process that was forked while a thread was inside may wait for it
+    for ever: load a guard in each process.
     """
 
     def __init__(self, front: bytes | Path, deep: bytes | Path, threads: int | None = None) -> None:
         self._front = make_session(front, threads)
         self._deep = make_session(deep, threads)
         self._has_ngrams = any(output.name == "ngram_logits" for output in self._front.get_outputs())
-        self._turns = threading.BoundedSemaphore(max(1, available_cpus() // (threads or default_threads())))
+        self._turns = threading.BoundedSemaphore(available_cpus())
 
     def front(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """hidden [B, L, D], fast logits [B, K], routing logits [B]; n-gram logits [B, K], zeros in older guards."""

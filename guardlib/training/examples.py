@@ -90,9 +90,9 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     put together here in English count ``config.written_weight`` beside them: they are many, and of few styles. (Real
     sets have few attacks in other languages: there these are all a model has to learn from.) On top of that, a text
     of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short
-    one. Attacks together get ``config.attack_share`` of it (None: what falls to them), or the balance of sources would
-    decide how readily the model flags; of what is in other languages they get ``config.attack_share_abroad``. At most 6
-    times, which is cut off last: small sets then stay a little below their share.
+    one. Of what is in English, attacks together get ``config.attack_share`` (None: what falls to them), or the balance
+    of sources would decide how readily the model flags; of what is in other languages ``config.attack_share_abroad``.
+    At most 6 times, which is cut off last: small sets then stay a little below their share.
     """
     source = frame["source"]
     kinds = _tricks(frame).where(source == OBFUSCATED, source).fillna(source)
@@ -112,7 +112,7 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
 
 
 def _balance(weights: np.ndarray, rows: np.ndarray, attack: np.ndarray, share: float) -> None:
-    """Give attacks ``share`` of the weight of ``rows``, which stays what it is; in place."""
+    """Give attacks ``share`` of the weight of ``rows``, whose sum stays; in place. One kind alone stays as it is."""
     attacks, benign = rows & attack, rows & ~attack
     whole = weights[rows].sum()
     if attacks.any() and benign.any():

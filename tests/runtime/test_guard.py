@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -242,33 +243,46 @@ def test_threads_get_the_same_verdicts(guard):
         assert list(pool.map(guard.scan, texts)) == serial
 
 
-class CountingSession:
-    """A session that counts its runs at one time, and waits in each for others to come in."""
+class CountedRuns:
+    """Stands before both sessions of a guard: how many runs there are at one time, and how many there were at most."""
 
-    def __init__(self, session) -> None:
-        self._session, self._lock = session, threading.Lock()
+    def __init__(self, guard: Guard, monkeypatch, seconds: float = 0.01) -> None:
         self.running = self.most = 0
+        lock = threading.Lock()
+        for name in ("_front", "_deep"):
+            inner = getattr(guard.model, name)
 
-    def run(self, *arguments):
-        with self._lock:
-            self.running += 1
-            self.most = max(self.most, self.running)
-        time.sleep(0.01)
-        outputs = self._session.run(*arguments)
-        with self._lock:
-            self.running -= 1
-        return outputs
+            def run(*arguments, inner=inner):
+                with lock:
+                    self.running += 1
+                    self.most = max(self.most, self.running)
+                time.sleep(seconds)
+                outputs = inner.run(*arguments)
+                with lock:
+                    self.running -= 1
+                return outputs
+
+            monkeypatch.setattr(guard.model, name, SimpleNamespace(run=run))
 
 
-@pytest.mark.parametrize(("threads", "most"), [(1, 3), (2, 1)])
-def test_as_many_threads_run_a_graph_as_there_are_cpus_for(tiny, monkeypatch, threads, most):
-    """Activations of more would lie in memory and be no faster for it."""
-    monkeypatch.setattr(session, "available_cpus", lambda: 3)
-    guard = Guard.load(tiny.folder / "guard_float32", threads=threads)
-    guard.model._front = counting = CountingSession(guard.model._front)
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_as_many_threads_run_a_graph_as_there_are_cpus(tiny, monkeypatch, cpus):
+    """Front and deep together: activations of more would only lie in memory."""
+    monkeypatch.setattr(session, "available_cpus", lambda: cpus)
+    guard = Guard.load(tiny.folder / "guard_float32", threads=1)
+    runs = CountedRuns(guard, monkeypatch)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(guard.scan, list(tiny_guard.TEXTS) * 3))
-    assert counting.most == most
+        list(pool.map(lambda text: guard.score_windows([text], every_branch=True), list(tiny_guard.TEXTS) * 3))
+    assert runs.most == cpus
+
+
+def test_a_run_that_fails_gives_its_turn_back(tiny, monkeypatch):
+    monkeypatch.setattr(session, "available_cpus", lambda: 1)
+    guard = Guard.load(tiny.folder / "guard_float32", threads=1)
+    monkeypatch.setattr(guard.model, "_front", SimpleNamespace(run=lambda *_: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        guard.scan("hello")
+    assert guard.model._turns.acquire(timeout=1)
 
 
 def test_soak_of_a_few_texts(tiny, monkeypatch):

@@ -17,7 +17,8 @@ _JAILBROKEN = "Wei et al. 2023, Jailbroken, arXiv 2307.02483"
 _CIPHERS = "Yuan et al. 2024, GPT-4 Is Too Smart To Be Safe (CipherChat), arXiv 2308.06463"
 _LOWER, _UPPER = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SHIFT = 3
-_WORD = re.compile("[A-Za-z]+")
+_WORD = re.compile("[A-Za-z]+(?:'[A-Za-z]+)*")
+_ONSET = re.compile("(?:y(?=[aeiou]))?(?:qu|[bcdfghjklmnpqrstvwxz])*", re.IGNORECASE)
 #: U+2800 and the dots of each letter: 1, 2, 4 for those of the left column, 8, 16, 32 for those of the right.
 _DOTS = (1, 3, 9, 25, 17, 11, 27, 19, 10, 26, 5, 7, 13, 29, 21, 15, 31, 23, 14, 30, 37, 39, 58, 45, 61, 53)
 _BRAILLE = {ord(letter): chr(0x2800 + dots) for letter, dots in zip(_LOWER, _DOTS, strict=True)}
@@ -58,7 +59,9 @@ def to_atbash(text: str, rng: np.random.Generator) -> str:
 
 
 def from_code_points(text: str) -> str:
-    """The text whose code points ``text`` lists; ValueError where it lists none."""
+    """The text whose code points ``text`` lists; ValueError where it lists anything else."""
+    if not re.fullmatch("(?:[0-9]{1,7}(?: [0-9]{1,7})*)?", text):
+        raise ValueError("not a list of code points")
     return "".join(chr(int(number)) for number in text.split())
 
 
@@ -87,11 +90,11 @@ def to_unicode_escapes(text: str, rng: np.random.Generator) -> str:
 
 @attack("pig_latin", "characters", _JAILBROKEN, held_out=True)
 def to_pig_latin(text: str, rng: np.random.Generator) -> str:
-    """Consonants at the start of a word go to its end, then "ay"; "way" where there are none."""
+    """What a word begins with before its first vowel goes to its end, then "ay"; "way" where there is nothing."""
 
     def turn(match: re.Match[str]) -> str:
         word = match.group()
-        start = len(word) - len(word.lstrip("bcdfghjklmnpqrstvwxzBCDFGHJKLMNPQRSTVWXZ"))
+        start = _ONSET.match(word).end()
         return f"{word[start:]}{word[:start]}ay" if start else f"{word}way"
 
     return _WORD.sub(turn, text)

@@ -16,6 +16,8 @@ from guardlib.labels import HARMFUL_REQUEST, Label
 
 #: Base texts per label and transform: there are many transforms; those with a wrapper make long texts.
 _TRANSFORMED, _WRAPPED, _INJECTED, _UNMET = 150, 40, 60, 60
+#: Characters that nearly all harmful goals keep to: a code makes texts long, and length must not tell the two apart.
+_GOAL_LENGTH = 150
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
 HIDDEN_LICENCE = f"MIT (AdvBench, JailbreakBench), Apache-2.0 (deepset); {CORPUS_LICENCE}"
 ENCODED = "encoded"
@@ -69,13 +71,19 @@ def _bases(context: Context, injections: bool = False) -> pd.DataFrame:
 
 
 def _transformed(
-    context: Context, variants: dict[str, str], at_most: int | None = None, injections: bool = False
+    context: Context,
+    variants: dict[str, str],
+    at_most: int | None = None,
+    injections: bool = False,
+    longest: int | None = None,
 ) -> pd.DataFrame:
     """Every base text under every transform (variant → attack name); texts that one leaves as they are drop out.
 
-    ``at_most``: base texts per label, the same ones under each transform.
+    ``at_most``: base texts per label, the same ones under each transform; ``longest``: characters of a base text.
     """
     bases = _bases(context, injections)
+    if longest is not None:
+        bases = bases[bases["text"].str.len() <= longest]
     if at_most is not None:
         rng = context.rng("transforms", "bases")
         parts = [part.iloc[rng.permutation(len(part))[:at_most]] for _, part in bases.groupby("label")]
@@ -137,7 +145,8 @@ def codechameleon(context: Context) -> pd.DataFrame:
 
 @benchmark(
     "transforms",
-    measures="Text hidden by an encoding, a character trick, split into pieces or before noise: every other attack.",
+    measures="Text hidden by an encoding, a character trick, split into pieces or before noise: every other attack "
+    "that training uses.",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
@@ -150,7 +159,8 @@ def transforms(context: Context) -> pd.DataFrame:
 
 @benchmark(
     "hidden_injections",
-    measures="Prompt injections, not harmful goals, under every transform but those that wrap a text in a prompt.",
+    measures="Prompt injections, not harmful goals, under every transform of training but those that wrap a text in a "
+    "prompt.",
     licence=HIDDEN_LICENCE,
     positive="an injection (deepset test, held-out corpus) under the transform, not benign text under the same one",
     benign_elsewhere=True,
@@ -162,10 +172,13 @@ def hidden_injections(context: Context) -> pd.DataFrame:
 
 @benchmark(
     "unmet_transforms",
-    measures="Text in codes that nothing is trained on and no rule unfolds: Caesar, braille, pig Latin and the like.",
+    measures="Short text in codes that nothing is trained on and no rule unfolds: Caesar, braille, pig Latin….",
     licence=HIDDEN_LICENCE,
     positive=HIDDEN_GOALS,
     paired=True,
+    derived=True,
+    over_defence="in unmet codes",
 )
 def unmet_transforms(context: Context) -> pd.DataFrame:
-    return _transformed(context, _named([name for name in attacks.ATTACKS if name not in _trained()]), _UNMET)
+    names = [name for name in attacks.ATTACKS if name not in _trained()]
+    return _transformed(context, _named(names), _UNMET, longest=_GOAL_LENGTH)
