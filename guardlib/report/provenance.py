@@ -22,6 +22,7 @@ from pathlib import Path
 
 import guardlib
 from guardlib.fingerprint import PACKAGE, digest_of, file_digest
+from guardlib.runtime.session import available_cpus
 
 MANIFEST = "manifest.json"
 PREVIOUS = "manifest.previous.json"  # the last good one, kept while its stage runs again
@@ -248,10 +249,9 @@ def _git(folder: Path, *arguments: str) -> str:
 @lru_cache(maxsize=1)
 def describe_machine() -> dict:
     """CPU model, cores that this process may use, memory in bytes, operating system, and GPU ("" without CUDA)."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "cpu": _cpu_model(),
-        "cores": usable,
+        "cores": available_cpus(),
         "memory": _memory_bytes(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cuda": _cuda_device(),

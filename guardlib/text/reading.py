@@ -16,7 +16,7 @@ from guardlib.text.tokenizer import CLS, HIDDEN, SEP, GuardTokenizer, Pieces
 from guardlib.text.views import RAW, Unfolder, View
 
 OVERLAP = 0.25  # share of a window that the next one repeats, so that no attack is cut in two
-#: Of one batch, on a CPU: activations of more do not stay in its cache (4,096 are read 1.6 times as slowly).
+#: Of one batch: activations of more do not stay in a CPU's cache, and are read more slowly.
 TOKENS_PER_BATCH = 512
 
 

@@ -9,19 +9,12 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from guardlib.data.attacks.registry import attack
+from guardlib.data.attacks.registry import NO_SURROGATES, attack, encodable
 from guardlib.text.alphabets import MORSE, from_morse
 
 _JAILBROKEN = "as a jailbreak: Wei et al. 2023, Jailbroken, arXiv 2307.02483"
 _CIPHERS = "as a jailbreak: Yuan et al. 2024, GPT-4 Is Too Smart To Be Safe (CipherChat), arXiv 2308.06463"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_NO_SURROGATES = "every str without lone surrogates"
 _LEAST_CODED = 0.9  # share of the characters that Morse code must have; other text stays as it is
-
-
-def encodable(text: str) -> bool:
-    """Whether ``text`` has a UTF-8 form, that is, no lone surrogates."""
-    return _SURROGATE.search(text) is None
 
 
 def from_base64(text: str) -> str:
@@ -31,7 +24,7 @@ def from_base64(text: str) -> str:
 
 @attack(
     "base64", "encoding", f"RFC 4648 §4; {_JAILBROKEN}",
-    inverse=from_base64, domain=_NO_SURROGATES, in_domain=encodable,
+    inverse=from_base64, domain=NO_SURROGATES, in_domain=encodable,
 )  # fmt: skip
 def to_base64(text: str, rng: np.random.Generator) -> str:
     """Base64 of the UTF-8 bytes, standard alphabet, padded."""
@@ -45,7 +38,7 @@ def from_base32(text: str) -> str:
 
 @attack(
     "base32", "encoding", f"RFC 4648 §6; {_JAILBROKEN}",
-    inverse=from_base32, domain=_NO_SURROGATES, in_domain=encodable,
+    inverse=from_base32, domain=NO_SURROGATES, in_domain=encodable,
 )  # fmt: skip
 def to_base32(text: str, rng: np.random.Generator) -> str:
     """Base32 of the UTF-8 bytes, padded."""
@@ -57,7 +50,7 @@ def from_hex(text: str) -> str:
     return bytes.fromhex(text).decode()
 
 
-@attack("hex", "encoding", f"RFC 4648 §8; {_JAILBROKEN}", inverse=from_hex, domain=_NO_SURROGATES, in_domain=encodable)
+@attack("hex", "encoding", f"RFC 4648 §8; {_JAILBROKEN}", inverse=from_hex, domain=NO_SURROGATES, in_domain=encodable)
 def to_hex(text: str, rng: np.random.Generator) -> str:
     """Two hexadecimal digits per UTF-8 byte, with or without spaces between the bytes."""
     return text.encode().hex(" ") if rng.random() < 0.3 else text.encode().hex()
@@ -70,9 +63,7 @@ def from_url(text: str) -> str:
     return unquote_to_bytes(text).decode()
 
 
-@attack(
-    "url", "encoding", f"RFC 3986 §2.1; {_JAILBROKEN}", inverse=from_url, domain=_NO_SURROGATES, in_domain=encodable
-)
+@attack("url", "encoding", f"RFC 3986 §2.1; {_JAILBROKEN}", inverse=from_url, domain=NO_SURROGATES, in_domain=encodable)
 def to_url(text: str, rng: np.random.Generator) -> str:
     """Each UTF-8 byte as a % escape."""
     return "".join(f"%{byte:02X}" for byte in text.encode())
@@ -106,7 +97,7 @@ def from_binary(text: str) -> str:
 
 
 @attack(
-    "binary", "encoding", f"UTF-8 in bits; {_CIPHERS}", inverse=from_binary, domain=_NO_SURROGATES, in_domain=encodable
+    "binary", "encoding", f"UTF-8 in bits; {_CIPHERS}", inverse=from_binary, domain=NO_SURROGATES, in_domain=encodable
 )
 def to_binary(text: str, rng: np.random.Generator) -> str:
     """Eight bits per UTF-8 byte, a space between bytes."""

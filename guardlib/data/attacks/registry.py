@@ -1,12 +1,13 @@
 """Attack generators: a registry of functions ``(text, rng) -> text``, each with its citation and its inverse, if any.
 
-A new attack is one function under :func:`attack`; training rows, the leakage check, tests and tables pick it up (one
-that is ``held_out``: tests and tables alone). The same function makes attacks of attacks and benign rows of benign
-text: a trick says nothing about what it hides.
+A new attack is one function under :func:`attack`; training rows (but for one that is ``held_out``), the leakage check,
+tests and tables pick it up. The same function makes attacks of attacks and benign rows of benign text: a trick says
+nothing about what it hides.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ KINDS = ("flip", "encoding", "characters", "wrapper", "suffix")
 #: Whose words a trick that adds words is told in: those of a split, or those that evaluation alone uses.
 WORDINGS = ("train", "validation", "test", "held_out")
 _INVERTIBLE_ANY = "every str"
+NO_SURROGATES = "every str without lone surrogates"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Attack:
         label: the class of an *attack* under this transform.
         domain: the texts for which the inverse holds, in words; ``in_domain`` decides it.
         worded: the same trick in the words of each of WORDINGS after the first; empty: it adds no words.
-        held_out: nothing is trained on it; benchmarks alone use it.
+        held_out: nothing is trained on it; benchmarks use it, and the leakage check undoes it.
     """
 
     name: str
@@ -52,6 +55,11 @@ class Attack:
 
 
 ATTACKS: dict[str, Attack] = {}
+
+
+def encodable(text: str) -> bool:
+    """Whether ``text`` has a UTF-8 form, that is, no lone surrogates."""
+    return _SURROGATE.search(text) is None
 
 
 def attack(

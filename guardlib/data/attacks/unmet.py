@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from guardlib.data.attacks.registry import attack
+from guardlib.data.attacks.registry import NO_SURROGATES, attack, encodable
 
 _JAILBROKEN = "Wei et al. 2023, Jailbroken, arXiv 2307.02483"
 _CIPHERS = "Yuan et al. 2024, GPT-4 Is Too Smart To Be Safe (CipherChat), arXiv 2308.06463"
@@ -79,8 +79,7 @@ def from_unicode_escapes(text: str) -> str:
 
 @attack(
     "unicode_escapes", "encoding", _CIPHERS,
-    inverse=from_unicode_escapes, domain="every str without lone surrogates",
-    in_domain=lambda text: not any("\ud800" <= char <= "\udfff" for char in text), held_out=True,
+    inverse=from_unicode_escapes, domain=NO_SURROGATES, in_domain=encodable, held_out=True,
 )  # fmt: skip
 def to_unicode_escapes(text: str, rng: np.random.Generator) -> str:
     r"""``\u`` and four hexadecimal digits for each UTF-16 unit."""

@@ -180,5 +180,5 @@ def hidden_injections(context: Context) -> pd.DataFrame:
     over_defence="in unmet codes",
 )
 def unmet_transforms(context: Context) -> pd.DataFrame:
-    names = [name for name in attacks.ATTACKS if name not in _trained()]
+    names = [name for name, attack in attacks.ATTACKS.items() if attack.held_out]
     return _transformed(context, _named(names), _UNMET, longest=_GOAL_LENGTH)
