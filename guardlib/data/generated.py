@@ -22,15 +22,16 @@ OBFUSCATED, WRAPPED = "obfuscated", "wrapped"
 MADE = (COMPOSED, HARD_NEGATIVES, INDIRECT, OBFUSCATED, WRAPPED)
 MAX_HIDDEN = 200  # characters of a text that is obfuscated
 MAX_WRAPPER = 600  # characters of a jailbreak that a goal is put into
-_WRAPPER_SHARE = 2 / 3  # of the rows of any other attack: there are many, and they are long
+#: Rows of an attack, times those of any other: wrappers are many and long, of suffixes no two look alike.
+_TIMES = {"wrapper": 2 / 3, "suffix": 2}
 _PLACEHOLDER = "[INSERT PROMPT HERE]"
 
 
 def obfuscated(
     pool: pd.DataFrame, hard_negatives: pd.DataFrame, per_attack: int, seed: int, split: str
 ) -> pd.DataFrame:
-    """For each attack of ATTACKS but those held out: ``per_attack`` attack texts under it (of wrappers a share), and as
-    many benign ones.
+    """For each attack of ATTACKS but those held out ``per_attack`` attack texts under it, times _TIMES of its kind; and
+    as many benign ones.
 
     Attack texts: half harmful goals, a quarter each short injections and jailbreaks, and those in other languages than
     English; bare instructions, which only somebody else's document makes attacks, are none. Benign: a third each of
@@ -58,7 +59,7 @@ def obfuscated(
     for name, generator in ATTACKS.items():
         if generator.held_out:
             continue
-        count = round(per_attack * _WRAPPER_SHARE) if generator.kind == "wrapper" else per_attack
+        count = round(per_attack * _TIMES.get(generator.kind, 1))
         for label, pools in ((generator.label, attack_pools), (Label.BENIGN, benign_pools)):
             rng = rng_for(seed, "obfuscated", name, split, str(int(label)))
             for text, group, lang in _under(name, pools, count, rng, split):

@@ -1,9 +1,9 @@
 """Canonical views: a text unfolded into what it hides.
 
 Each rule undoes one trick. A rule's result counts only where it *reads as language* and the text before it did not
-(or where it merely removes characters nobody sees), so ordinary text has exactly one view: itself. An unfolded text
-replaces what it was unfolded from; the model is told by a marker that it had been hidden. Benign text can be folded
-too: a view says what is read, never what to think of it.
+(or where it merely removes characters nobody sees, or escapes), so ordinary text has exactly one view: itself. An
+unfolded text replaces what it was unfolded from; the model is told by a marker that it had been hidden. Benign text can
+be folded too: a view says what is read, never what to think of it.
 
 Every pattern here is linear: none has two ways to match the same characters.
 
@@ -24,6 +24,7 @@ from guardlib.text.decoders import (
     from_base32,
     from_base64,
     from_binary,
+    from_escapes,
     from_hex,
     from_leet,
     from_morse_code,
@@ -37,7 +38,9 @@ from guardlib.text.spacing import join_letters, split_cases, split_words
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
+ESCAPES = "escapes"
 WORD_ORDER = "word order"
+_OPEN = (RAW, ESCAPES)  # views of text that nobody hid
 #: A view must read this much better than what it was unfolded from, and this well. Shares of words known.
 READABLE, GAIN = 0.5, 0.3
 _EVIDENCE = 2  # known words that a view must hold; one alone is chance
@@ -150,6 +153,10 @@ class Unfolder:
         """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
         name, current = RAW, text
         beside: list[View] = []  # what turning a whole text would make unreadable
+        if "\\" in text or "&#" in text:
+            plain, letters = from_escapes(text)
+            if plain != text:
+                name, current = "escaped letters" if letters >= _MIN_ESCAPED else ESCAPES, plain
         if "\b" in text or "\x7f" in text:
             undone, deleted = apply_deletions(current)
             if self._count_words(undone)[0] > self._count_words(current)[0]:
@@ -158,12 +165,12 @@ class Unfolder:
                     beside.append(View(RAW, text, False))
                     beside += [view for view in self.views(_DELETIONS.sub(" ", text)) if view.hidden]
                 name, current = "deletions", undone
-        if not text.isascii() or INVISIBLE.search(text):
+        if not current.isascii() or INVISIBLE.search(current):
             for rule, undo in self._on_characters:
                 undone = undo(current)
                 if undone != current:
                     if rule == "upside down" and self._leaves_unread(undone, current):
-                        beside.append(View(name, current, name != RAW))
+                        beside.append(View(name, current, name not in _OPEN))
                     name, current = rule, undone
         for rule, pattern, decode in self._segments:
             if rule == "url" and current.count("%") < _MIN_ESCAPED:
@@ -179,16 +186,16 @@ class Unfolder:
         if found:
             found = self._in_order(found)
             if self._leaves_unread(found[0].text, current):
-                beside.append(View(name, current, name != RAW))
+                beside.append(View(name, current, name not in _OPEN))
             return found + beside
         rule, current = self._turn_inner(current)
         if rule:
             name, readable = rule, self.readability(current) >= READABLE
         if readable and self.order.is_backward(current):
             if self._run_of(current, known=False):  # a sentence of which the order says nothing
-                beside.append(View(name, current, name != RAW))
+                beside.append(View(name, current, name not in _OPEN))
             return [View(WORD_ORDER, reverse_order(current), True), *beside]
-        return [View(name, current, name != RAW), *beside]
+        return [View(name, current, name not in _OPEN), *beside]
 
     def _turn_whole(self, current: str) -> list[View]:
         """What rules for a whole text make of one that does not read as language."""

@@ -129,6 +129,10 @@ def test_no_rule_undoes_what_is_meant_to_be_unmet(name):
     assert not any(plain in " ".join(view.text.lower().split()) for view in make_unfolder().views(changed))
 
 
+def test_the_rail_fence_by_hand():
+    assert apply("rail_fence", "WEAREDISCOVERED", np.random.default_rng(0)) == "WAEICVRDERDSOEE"
+
+
 @pytest.mark.parametrize(
     ("word", "turned"), [("You", "ouYay"), ("squeeze", "eezesquay"), ("by", "ybay"), ("apple", "appleway")]
 )
@@ -164,6 +168,7 @@ EXAMPLES = {
     "atbash": "sr",
     "code_points": "104 105",
     "unicode_escapes": "\\u0068\\u0069",
+    "html_references": "&#x68;&#x69;",
     "pig_latin": "ihay",
     "no_vowels": "h",
     "braille": "⠓⠊",

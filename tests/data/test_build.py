@@ -79,8 +79,8 @@ def test_each_attack_has_benign_text_under_the_same_trick(built):
     hidden = built.train[built.train["source"] == "obfuscated"]
     counts = pd.crosstab(hidden["family"], hidden["label"] == 0)
     assert set(counts.index) == {name for name, attack in ATTACKS.items() if not attack.held_out}
-    wrapper = counts.index.map(lambda name: ATTACKS[name].kind == "wrapper")
-    wanted = np.where(wrapper, round(SMOKE.data.generated_per_attack * 2 / 3), SMOKE.data.generated_per_attack)
+    times = counts.index.map(lambda name: {"wrapper": 2 / 3, "suffix": 2}.get(ATTACKS[name].kind, 1))
+    wanted = np.round(SMOKE.data.generated_per_attack * times.to_numpy())
     assert (counts.to_numpy() >= wanted[:, None] - 1).all()
     assert counts.min(axis=1).sum() > 0.8 * counts.max(axis=1).sum()
 

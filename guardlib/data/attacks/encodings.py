@@ -102,3 +102,37 @@ def from_binary(text: str) -> str:
 def to_binary(text: str, rng: np.random.Generator) -> str:
     """Eight bits per UTF-8 byte, a space between bytes."""
     return " ".join(f"{byte:08b}" for byte in text.encode())
+
+
+def from_unicode_escapes(text: str) -> str:
+    """The text that ``text`` escapes; ValueError where it is anything but escapes."""
+    if not re.fullmatch(r"(?:\\u[0-9a-f]{4})*", text):
+        raise ValueError("not a sequence of \\u escapes")
+    return bytes.fromhex(text.replace("\\u", "")).decode("utf-16-be")
+
+
+@attack(
+    "unicode_escapes", "encoding", f"RFC 8259 §7; {_CIPHERS}",
+    inverse=from_unicode_escapes, domain=NO_SURROGATES, in_domain=encodable,
+)  # fmt: skip
+def to_unicode_escapes(text: str, rng: np.random.Generator) -> str:
+    r"""``\u`` and four hexadecimal digits for each UTF-16 unit."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def from_html_references(text: str) -> str:
+    """The text whose characters ``text`` refers to; ValueError where it does anything but refer to them."""
+    if not re.fullmatch("(?:&#(?:x[0-9a-f]+|[0-9]+);)*", text):
+        raise ValueError("not a sequence of numeric character references")
+    numbers = re.findall("&#(?:x([0-9a-f]+)|([0-9]+));", text)
+    return "".join(chr(int(base16, 16) if base16 else int(base10)) for base16, base10 in numbers)
+
+
+@attack(
+    "html_references", "encoding", f"HTML, numeric character references; {_JAILBROKEN}", inverse=from_html_references
+)
+def to_html_references(text: str, rng: np.random.Generator) -> str:
+    """``&#`` and the number of each character, decimal or hexadecimal throughout."""
+    form = "&#{:d};" if rng.random() < 0.5 else "&#x{:x};"
+    return "".join(form.format(ord(char)) for char in text)

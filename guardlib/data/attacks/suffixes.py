@@ -23,6 +23,20 @@ _END = (
     "ing", "ed", "ly", "ness", "tion", "ment", "ably", "ENCE", "istic", "ize", "ous", "ward", "oid", "Face", "Text",
     "Line", "Type", "Name", "List", "./", ".*", "()", "[]", "{}", "<>", ";",
 )
+#: Whole ones: a model's vocabulary holds words of all languages, names, and those of programs.
+_WORDS = (
+    "although", "paragraph", "Portuguese", "yesterday", "museum", "quarter", "beneath", "Wikipedia", "statistics",
+    "kilometres", "translated", "verse", "rhyme", "opposite", "sentence", "reverse", "humorous", "tables", "assume",
+    "January", "Chicago", "Madrid", "Bengal", "Nikolai", "Olivia", "Schmidt", "Tokyo", "Harvard", "Android", "Linux",
+    "jednak", "które", "avec", "depuis", "quelques", "nombre", "entonces", "siempre", "mientras", "ciudad", "perché",
+    "della", "zwischen", "Jahrhundert", "werden", "beispielsweise", "natürlich", "wurde", "werken", "oorlog", "också",
+    "sedan", "även", "zum", "bij", "által", "după", "fost", "też", "можно", "который", "через", "между", "слова",
+    "年", "的", "です", "한국", "við", "för", "más", "años", "être", "où",
+    "getElementById", "toString", "innerHTML", "onClick", "useState", "NullPointerException", "addEventListener",
+    "sizeof", "printf", "malloc", "nullptr", "stdin", "argv", "kwargs", "numpy", "pandas", "dataframe", "jquery",
+    "setTimeout", "localStorage", "stylesheet", "textwidth", "mathbb", "documentclass", "includegraphics",
+    "tikzpicture", "endif", "ifdef", "elif", "foreach", "instanceof", "synchronized", "readonly", "charset", "viewport",
+)
 # fmt: on
 _MARKS = (
     *"!?.,:;)]}>*#@%&|~^_=+-/\\\"'`$",
@@ -45,10 +59,12 @@ _MARKS = (
 def add_suffix(text: str, rng: np.random.Generator) -> str:
     """The text, and 12 to 30 pieces of noise behind it."""
     pieces = []
+    whole = rng.random()  # of how many whole words: searches differ
     for _ in range(int(rng.integers(12, 31))):
         kind = rng.random()
-        piece = _MARKS[int(rng.integers(len(_MARKS)))] if kind < 0.35 else _START[int(rng.integers(len(_START)))]
-        if 0.35 <= kind < 0.6:
+        part = _MARKS if kind < 0.3 else _WORDS if kind < 0.3 + 0.4 * whole else _START
+        piece = part[int(rng.integers(len(part)))]
+        if part is _START and rng.random() < 0.4:
             piece += _END[int(rng.integers(len(_END)))]
         pieces.append(piece.upper() if rng.random() < 0.08 else piece)
         pieces.append(" " if rng.random() < 0.6 else "")

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from guardlib.data.attacks.registry import NO_SURROGATES, attack, encodable
+from guardlib.data.attacks.registry import attack
 
 _JAILBROKEN = "Wei et al. 2023, Jailbroken, arXiv 2307.02483"
 _CIPHERS = "Yuan et al. 2024, GPT-4 Is Too Smart To Be Safe (CipherChat), arXiv 2308.06463"
@@ -70,21 +70,18 @@ def to_code_points(text: str, rng: np.random.Generator) -> str:
     return " ".join(str(ord(char)) for char in text)
 
 
-def from_unicode_escapes(text: str) -> str:
-    """The text that ``text`` escapes; ValueError where it is anything but escapes."""
-    if not re.fullmatch(r"(?:\\u[0-9a-f]{4})*", text):
-        raise ValueError("not a sequence of \\u escapes")
-    return bytes.fromhex(text.replace("\\u", "")).decode("utf-16-be")
+def from_rail_fence(text: str) -> str:
+    """The text of which every second character was put behind the others."""
+    half = -(-len(text) // 2)
+    whole = [""] * len(text)
+    whole[::2], whole[1::2] = text[:half], text[half:]
+    return "".join(whole)
 
 
-@attack(
-    "unicode_escapes", "encoding", _CIPHERS,
-    inverse=from_unicode_escapes, domain=NO_SURROGATES, in_domain=encodable, held_out=True,
-)  # fmt: skip
-def to_unicode_escapes(text: str, rng: np.random.Generator) -> str:
-    r"""``\u`` and four hexadecimal digits for each UTF-16 unit."""
-    units = text.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+@attack("rail_fence", "encoding", "Kahn 1967, The Codebreakers", inverse=from_rail_fence, held_out=True)
+def to_rail_fence(text: str, rng: np.random.Generator) -> str:
+    """Characters written up and down in two lines, which are read one after the other."""
+    return text[::2] + text[1::2]
 
 
 @attack("pig_latin", "characters", _JAILBROKEN, held_out=True)
