@@ -8,7 +8,7 @@ bits   width field     meaning
 15     1     blocked   1: flagged
 14–13  2     label     the class: benign 0, direct injection 1, jailbreak 2, obfuscation 3
 12–8   5     family    the trick the deciding reading undid, an index into :data:`FAMILIES` (0: none);
-                       20–30 are reserved for tricks to come
+                       22–30 are reserved for tricks to come
 7–4    4     level     confidence in the verdict, in fifteenths, rounded
 3      1     deep      1: the deep branch decided
 2–0    3     place     where in the text it read's deciding window begins, in eighths
@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from guardlib.labels import Label
-from guardlib.text.views import RAW, WORD_ORDER
+from guardlib.text.views import ESCAPED_LETTERS, ESCAPES, RAW, WORD_ORDER
 
 if TYPE_CHECKING:
     from guardlib.runtime.guard import Verdict
@@ -54,6 +54,8 @@ FAMILIES = (
     "morse",
     "scrambled",
     "structure",
+    ESCAPES,
+    ESCAPED_LETTERS,
 )
 OTHER_FAMILY = 31  # a view this table does not know yet
 

@@ -10,19 +10,12 @@ import binascii
 import itertools
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from guardlib.text.alphabets import from_morse
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
-#: ``\u00e9``, ``\u{1f600}``, ``\U0001f600`` (or with two backslashes), ``&#xe9;``, ``&#233;``: one or more.
-_CHARACTERS = re.compile(
-    r"(?:\\{1,2}(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|U[0-9A-Fa-f]{8})|&#(?:[xX][0-9A-Fa-f]{2,6}|[0-9]{2,7});)+"
-)
-_CODE_POINT = re.compile("(?:[uU]\\{?|[xX])([0-9A-Fa-f]+)|&#([0-9]+)")
-_CONTROL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
 _STRUCTURE = re.compile(r'\{\s*"value"\s*:|\[\s*\{\s*"[^"]{1,40}"\s*:\s*\d+\s*\}')
 _LEAST_WORDS = 4  # fewer could be data
 _MOST_PARSED = 8  # times the length of the text
@@ -37,24 +30,6 @@ _DIVIDES = re.compile("[/_-]+")
 _NODE = {"value", "left", "right"}
 _LEET_WORD = re.compile(r"[A-Za-z0134578@$!]+")
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
-
-
-def from_escapes(text: str) -> tuple[str, int]:
-    """``text`` with the escapes of JSON, JavaScript, Python and HTML as characters; how many of them are ASCII letters.
-
-    JSON and HTML escape what is not ASCII, and signs; letters that any keyboard has, nobody does. Halves of pairs that
-    are alone, numbers of no character and control characters spell nothing and go.
-    """
-    letters = 0
-
-    def spelt(match: re.Match[str]) -> str:
-        nonlocal letters
-        codes = (int(code[1], 16) if code[1] else int(code[2]) for code in _CODE_POINT.finditer(match.group()))
-        units = "".join(chr(code) for code in codes if code <= sys.maxunicode)
-        letters += sum(char.isascii() and char.isalpha() for char in units)
-        return _CONTROL.sub("", units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore"))
-
-    return _CHARACTERS.sub(spelt, text), letters
 
 
 def from_url(segment: str) -> str | None:

@@ -13,7 +13,6 @@ Torch-free: the released guard runs this file.
 from __future__ import annotations
 
 import codecs
-import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from guardlib.text.decoders import (
     from_base32,
     from_base64,
     from_binary,
-    from_escapes,
     from_hex,
     from_leet,
     from_morse_code,
@@ -32,13 +30,15 @@ from guardlib.text.decoders import (
     from_word_structure,
     is_writing,
 )
+from guardlib.text.escapes import from_escapes
 from guardlib.text.invisible import INVISIBLE, strip_invisible
 from guardlib.text.letters import is_disguise, plain_letter, to_latin, without_marks, without_ornament
+from guardlib.text.scrambled import Unscrambler
 from guardlib.text.spacing import join_letters, split_cases, split_words
 from guardlib.text.word_order import WordOrder, reverse_order
 
 RAW = "raw"
-ESCAPES = "escapes"
+ESCAPES, ESCAPED_LETTERS = "escapes", "escaped letters"
 WORD_ORDER = "word order"
 _OPEN = (RAW, ESCAPES)  # views of text that nobody hid
 #: A view must read this much better than what it was unfolded from, and this well. Shares of words known.
@@ -54,7 +54,6 @@ _WORD = re.compile(r"[^\W_]{3,}")
 _NOT_ASCII = re.compile(r"(?<![^\W\d_])[A-Za-z]*[^\W\d_A-Za-z][^\W\d_]*")  # words that are not so throughout
 _TURNED = re.compile(f"[{''.join(sorted(TURNED_LETTERS))}]")
 _IN_A_SENTENCE = re.compile(r"(?:[\s,'’-]|(?<![^\W\d_])[^\W\d_]{1,2}(?![^\W\d_]))*")  # between words of three letters
-_SCRAMBLED = re.compile(r"[^\W\d_]{4,30}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
     r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}(?![0-9A-Za-z])"  # 48656c6c6f…
@@ -71,6 +70,7 @@ _DELETIONS, _MANY_DELETIONS = re.compile("[\b\x7f]+"), re.compile("[\b\x7f]{3}")
 #: Escaped ASCII letters, which no browser writes (RFC 3986, section 2.3).
 _ESCAPED_LETTER = re.compile("%(?:[46][1-9A-Fa-f]|[57][0-9Aa])")
 _MIN_ESCAPED = 3
+_ESCAPED = re.compile(r"\\[uUx]|&[#a-zA-Z]")  # may be an escape
 #: These two differ in the order of the words alone.
 _REVERSALS = ("reversed", "reversed words")
 #: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
@@ -132,17 +132,7 @@ class Unfolder:
             ("lookalikes", self._map_lookalikes),
         )
 
-        self._on_whole_text = _WHOLE_TEXT | {"scrambled": self._unscramble}
-
-    @functools.cached_property
-    def _by_letters(self) -> dict[tuple[str, str, str], str]:
-        """Known words by first letter, sorted inner letters and last letter; two with the same are left out."""
-        words: dict[tuple[str, str, str], str] = {}
-        for word in self._words:
-            if len(word) > 3:
-                key = _letters_of(word)
-                words[key] = "" if key in words else word
-        return words
+        self._on_whole_text = _WHOLE_TEXT | {"scrambled": Unscrambler(words)}
 
     def readability(self, text: str) -> float:
         """Share of the words of ``text`` (three letters or more, first 4,000 characters) that are known, else 0."""
@@ -153,17 +143,15 @@ class Unfolder:
         """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
         name, current = RAW, text
         beside: list[View] = []  # what turning a whole text would make unreadable
-        if "\\" in text or "&#" in text:
-            plain, letters = from_escapes(text)
-            if plain != text:
-                name, current = "escaped letters" if letters >= _MIN_ESCAPED else ESCAPES, plain
-        if "\b" in text or "\x7f" in text:
+        if _ESCAPED.search(current):
+            name, current = self._unescape(name, current)
+        if "\b" in current or "\x7f" in current:
             undone, deleted = apply_deletions(current)
             if self._count_words(undone)[0] > self._count_words(current)[0]:
                 # What is deleted need not be noise: a model is handed the bytes, and may read it.
-                if _MANY_DELETIONS.search(text) or self._count_words(deleted, None)[0] >= _EVIDENCE:
-                    beside.append(View(RAW, text, False))
-                    beside += [view for view in self.views(_DELETIONS.sub(" ", text)) if view.hidden]
+                if _MANY_DELETIONS.search(current) or self._count_words(deleted, None)[0] >= _EVIDENCE:
+                    beside.append(View(name, current, name not in _OPEN))
+                    beside += [view for view in self.views(_DELETIONS.sub(" ", current)) if view.hidden]
                 name, current = "deletions", undone
         if not current.isascii() or INVISIBLE.search(current):
             for rule, undo in self._on_characters:
@@ -172,6 +160,8 @@ class Unfolder:
                     if rule == "upside down" and self._leaves_unread(undone, current):
                         beside.append(View(name, current, name not in _OPEN))
                     name, current = rule, undone
+            if _ESCAPED.search(current):
+                name, current = self._unescape(name, current)
         for rule, pattern, decode in self._segments:
             if rule == "url" and current.count("%") < _MIN_ESCAPED:
                 continue
@@ -196,6 +186,14 @@ class Unfolder:
                 beside.append(View(name, current, name not in _OPEN))
             return [View(WORD_ORDER, reverse_order(current), True), *beside]
         return [View(name, current, name not in _OPEN), *beside]
+
+    def _unescape(self, name: str, text: str) -> tuple[str, str]:
+        """Name and text of the view ``name`` once its escapes are undone, but those inside a tree or list of words."""
+        structured = from_word_structure(text)
+        plain, letters = from_escapes(structured)
+        if structured != text:
+            return "structure", plain
+        return (ESCAPED_LETTERS if letters else ESCAPES if plain != text and name == RAW else name), plain
 
     def _turn_whole(self, current: str) -> list[View]:
         """What rules for a whole text make of one that does not read as language."""
@@ -331,6 +329,7 @@ class Unfolder:
     def _decode_again(self, text: str) -> str:
         """What is left when a code that is all of ``text`` is undone, and all of that again, up to three times."""
         for _ in range(_MOST_NESTED):
+            text, _ = from_escapes(text)
             whole = text.strip()
             codes = (code for _, pattern, code in self._segments if code in _OF_BYTES and pattern.fullmatch(whole))
             decoded = next((inner for code in codes if (inner := code(whole))), None)
@@ -365,15 +364,6 @@ class Unfolder:
             return text
         return "".join(map(without_marks, text)) if self._reads_better(bare, start) else text
 
-    def _unscramble(self, text: str) -> str:
-        """Words with their inner letters shuffled → the known word with these letters, where there is one only."""
-
-        def restore(match: re.Match[str]) -> str:
-            word = match.group().lower()
-            return match.group() if word in self._words else self._by_letters.get(_letters_of(word)) or match.group()
-
-        return _SCRAMBLED.sub(restore, text)
-
     def _map_lookalikes(self, text: str) -> str:
         """Full-width and mathematical letters → ASCII; look-alikes → Latin in words that mix Latin and another script.
 
@@ -383,10 +373,6 @@ class Unfolder:
         if folded != text and not is_disguise(text, folded, self._words, self.lookalikes):
             folded = without_ornament(text)
         return _NOT_ASCII.sub(lambda match: to_latin(match.group(), self.lookalikes), folded)
-
-
-def _letters_of(word: str) -> tuple[str, str, str]:
-    return word[0], "".join(sorted(word[1:-1])), word[-1]
 
 
 #: They give back bytes, which are text by no accident.

@@ -144,10 +144,10 @@ def training_windows(
     for text, label, whole in zip(frame["text"], frame["label"], documents | carriers, strict=True):
         choices = reader.views(text[: 4 * room])
         view = choices[rng.integers(len(choices))]
-        if view.name != RAW and rng.random() < config.raw_share:
+        if view.hidden and rng.random() < config.raw_share:
             view = View(RAW, text, False)
-        if label == Label.BENIGN and len(view.text) > room and view.name == RAW and not whole:
-            view = View(RAW, excerpt(text, room, rng), False)
+        if label == Label.BENIGN and len(view.text) > room and not view.hidden and not whole:
+            view = View(view.name, excerpt(text if view.name == RAW else view.text, room, rng), False)
         views.append(view if whole else View(view.name, view.text[:room], view.hidden))
     pieces = reader.tokenizer.encode([view.text for view in views])
     windows = []

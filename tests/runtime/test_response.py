@@ -63,7 +63,9 @@ def test_every_view_has_a_family():
     """Names of the rules are taken from a guard's own source, so that a new rule cannot be forgotten."""
     unfolder = views.Unfolder(frozenset(), {}, WordOrder({}))
     rules = {rule for rule, *_ in (*unfolder._segments, *unfolder._on_characters)} | set(unfolder._on_whole_text)
-    assert rules | {views.RAW, views.WORD_ORDER, "deletions", "structure"} == set(FAMILIES)
+    assert rules | {views.RAW, views.WORD_ORDER, views.ESCAPES, views.ESCAPED_LETTERS, "deletions", "structure"} == set(
+        FAMILIES
+    )
 
 
 def test_inconsistent_codes_are_told_apart():

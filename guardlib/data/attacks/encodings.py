@@ -123,7 +123,7 @@ def to_unicode_escapes(text: str, rng: np.random.Generator) -> str:
 
 def from_html_references(text: str) -> str:
     """The text whose characters ``text`` refers to; ValueError where it does anything but refer to them."""
-    if not re.fullmatch("(?:&#(?:x[0-9a-f]+|[0-9]+);)*", text):
+    if not re.fullmatch("(?:&#(?:x[0-9a-f]{1,6}|[0-9]{1,7});)*", text):
         raise ValueError("not a sequence of numeric character references")
     numbers = re.findall("&#(?:x([0-9a-f]+)|([0-9]+));", text)
     return "".join(chr(int(base16, 16) if base16 else int(base10)) for base16, base10 in numbers)
