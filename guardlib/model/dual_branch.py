@@ -72,7 +72,10 @@ class DualBranchModel(nn.Module):
         return DualOutput(front.fast_logits, deep_logits, front.router_logit, deep.balance_loss, deep.load)
 
     def info(self) -> dict[str, int]:
-        """Parameters per part, and active per token on each route (looking up a row of a table counts as none)."""
+        """Parameters per part, and active per token on each route (looking up a row of a table counts as none).
+
+        The table of ``characters`` is one of the ``embedding_tables``, too, and so are the ``ngrams``.
+        """
         count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
         tables = sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Embedding))
         experts = sum(count(layer.experts.experts) for layer in self.deep.layers)
@@ -85,6 +88,11 @@ class DualBranchModel(nn.Module):
             "front": front,
             "deep": deep,
             "embedding_tables": tables,
+            "characters": count(self.front.embeddings.characters or nn.Identity()),
+            "stem": count(self.front.stem),
+            "ngrams": ngrams,
+            "router": count(self.front.router),
+            "heads": count(self.front.head) + count(self.deep.head),
             "experts": experts,
             "active_fast": front - tables,
             "active_deep": front - tables + deep - idle,

@@ -92,11 +92,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     state = read_state(path)
     for key in sorted(identity.keys() | state["identity"].keys()):
-        if identity.get(key) != state["identity"].get(key):
-            raise CheckpointError(
-                f"checkpoint {path} was written with {key} = {state['identity'].get(key)}, "
-                f"this run has {identity.get(key)}; {_fresh(path)}"
-            )
+        was, now = state["identity"].get(key), identity.get(key)
+        if was != now:
+            raise CheckpointError(f"checkpoint {path} was written with {_differences(key, was, now)}; {_fresh(path)}")
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
@@ -113,6 +111,16 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return state
+
+
+def _differences(key: str, was: str | None, now: str | None) -> str:
+    """The values of ``key`` in a checkpoint and in this run; where they are settings in JSON, of those that differ."""
+    try:
+        before, here = dict(json.loads(was)), dict(json.loads(now))
+    except (TypeError, ValueError):
+        return f"{key} = {was}, this run has {now}"
+    names = sorted(name for name in before | here if before.get(name) != here.get(name))
+    return " and ".join(f"{key}.{name} = {before.get(name)}, this run has {here.get(name)}" for name in names)
 
 
 def _fresh(path: Path) -> str:

@@ -119,6 +119,11 @@ def test_info_counts():
     assert info["total"] == count_weights(model) == info["front"] + info["deep"]
     assert info["experts"] == layers * experts * expert
     assert info["embedding_tables"] == tables
+    embeddings = VOCABULARY * d + TINY.max_length * d + 2 * d + info["characters"]
+    own_head = 2 * d * d + d + d * 4 + 4
+    parts = embeddings + info["stem"] + info["ngrams"] + info["router"] + own_head
+    assert info["front"] == parts
+    assert info["heads"] == 2 * own_head
     assert info["active_fast"] == info["front"] - tables
     attention = d * 3 * d + 3 * d + d * d + d
     norms, gate = 2 * 2 * d, experts * d

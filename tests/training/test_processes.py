@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
@@ -46,6 +47,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
     of_two = pd.read_csv(tmp_path / "two" / "history.csv")
     assert of_two["step"].tolist() == history["step"].tolist()
     assert of_two["tokens"].tolist() == history["tokens"].tolist()
+    np.testing.assert_allclose(of_two["val_loss"], history["val_loss"], atol=2e-3)
     alone, together, half = (
         load_file(tmp_path / name / "checkpoints" / "best.safetensors") for name in ("one", "two", "half")
     )

@@ -411,7 +411,7 @@ def test_resume_can_be_turned_off(tmp_path, monkeypatch):
     ("change", "named"),
     [
         (lambda: {"profile": make_profile(seed=1)}, "seed = 0, this run has 1"),
-        (lambda: {"profile": make_profile(epochs=4)}, "training = "),
+        (lambda: {"profile": make_profile(epochs=4)}, r"training\.epochs = \d, this run has 4; to start over"),
         (lambda: {"frame": make_frame(97)}, "training data = "),
     ],
 )
