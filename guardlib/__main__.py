@@ -1,5 +1,7 @@
 """``python -m guardlib scan`` (or ``guardlib scan``): judge a text on the command line.
 
+``guardlib calibrate FILE``: the threshold at which so many benign texts of your own are flagged.
+
 Exit code 0: not flagged; 1: flagged (with ``--lines``: at least one); 2: it, or one of the lines, could not be judged
 (one line on standard error says why).
 """
@@ -18,21 +20,21 @@ from typing import BinaryIO
 
 from guardlib import __version__
 
-_SCAN = "scan"  # the one command
+_SCAN, _CALIBRATE = "scan", "calibrate"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and not arguments[0].startswith("-") and arguments[0] != _SCAN:
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in (_SCAN, _CALIBRATE):
         return _complain(f'{arguments[0][:40]!r} is no command; expected: python -m guardlib {_SCAN} "text"')
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_usage(sys.stderr)
         return 2
     try:
-        return int(_scan(options))
+        return int(_COMMANDS[options.command](options))
     except (ValueError, OSError) as error:
         return _complain(str(error))
     except Exception as error:  # a damaged guard, a package that is missing: 1 would say that the text is an attack
@@ -59,6 +61,20 @@ def _scan(options: argparse.Namespace) -> bool:
     verdict = guard.scan(text, truncate=options.truncate)
     print(json.dumps(verdict.to_dict()) if options.json else _plain(verdict))  # ASCII: any terminal takes it
     return verdict.flagged
+
+
+def _calibrate(options: argparse.Namespace) -> bool:
+    """Print the threshold that suits the benign lines of a file; never a reason to fail."""
+    from guardlib.runtime.guard import Guard
+
+    guard = Guard.load(options.guard, threads=options.threads)
+    with _opened(options) as stream:
+        texts = [line for line in _lines(stream) if line.strip()]
+    print(f"{guard.calibrate(texts, options.fpr):.6f} flags at most {options.fpr:.3g} of these {len(texts):,} texts")
+    return False
+
+
+_COMMANDS = {_SCAN: _scan, _CALIBRATE: _calibrate}
 
 
 def _scan_lines(guard, stream: BinaryIO, options: argparse.Namespace) -> bool:
@@ -122,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
         "-f", "--file", type=Path, help="read the text from a UTF-8 file (bytes that are none are replaced)"
     )
     scan.add_argument("--lines", action="store_true", help="every line is a text of its own")
-    scan.add_argument("--guard", type=Path, help="guard folder; default: the release inside the package")
     scan.add_argument("--json", action="store_true", help="print the whole verdict as JSON, on one line")
     scan.add_argument("--threshold", type=float, help="flag from this score (0 to 1) on")
     scan.add_argument(
@@ -131,8 +146,14 @@ def _parser() -> argparse.ArgumentParser:
         help="instead of a threshold: flags this share of benign validation texts, one the guard was calibrated for "
         "(0.001, 0.01 or 0.05)",
     )
-    scan.add_argument("--threads", type=int, help="CPU threads")
     scan.add_argument("--truncate", action="store_true", help="cut a text that is too long instead of refusing it")
+    own = commands.add_parser(_CALIBRATE, help="the threshold at which so many benign texts of your own are flagged")
+    own.add_argument("file", type=Path, help="UTF-8 file of them, one a line")
+    own.add_argument("--fpr", type=float, default=0.01, help="the share that may be flagged (default: 0.01)")
+    own.set_defaults(text=None)
+    for command in (scan, own):
+        command.add_argument("--guard", type=Path, help="guard folder; default: the release inside the package")
+        command.add_argument("--threads", type=int, help="CPU threads")
     return parser
 
 

@@ -172,7 +172,8 @@ class DistillationConfig:
     batch_size: int = 16  # sequences
     accumulate: int = 1
     epochs: int = 1
-    max_steps: int | None = 250  # optimizer steps; None: all epochs in full
+    start_steps: int = 75  # optimizer steps alone, before any recipe begins: the luck of random weights is spent there
+    max_steps: int | None = 150  # optimizer steps after them; None: all epochs in full
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.05
@@ -256,6 +257,7 @@ PROFILES: dict[str, Profile] = {
             seeds=2,
             max_length=48,
             batch_size=8,
+            start_steps=10,
             max_steps=40,
             evaluate_every=20,
             evaluation_sequences=32,
@@ -293,6 +295,7 @@ PROFILES: dict[str, Profile] = {
         export=ExportConfig(parity_texts=2000),
         distillation=DistillationConfig(
             teacher_steps=10_000,
+            start_steps=1000,
             max_steps=4000,
             epochs=20,
             evaluate_every=200,

@@ -64,7 +64,7 @@ POSITIVE = (
 NOT_NEGATIVE = (
     *("distillation.feature_weight", "distillation.attention_weight", "distillation.layerwise_weight"),
     *("distillation.contrastive_weight", "distillation.guard_weight", "distillation.weight_decay"),
-    *("distillation.min_delta", "distillation.patience", "distillation.patience_warmup"),
+    *("distillation.min_delta", "distillation.patience", "distillation.patience_warmup", "distillation.start_steps"),
 )
 #: Shares that are of no use at their ends.
 INNER_SHARES = ("model.deep_budget", "model.router_threshold", "evaluation.target_fpr")

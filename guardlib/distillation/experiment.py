@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
 _COMPARED = "routed"  # the recipe that all others are controls of
 _MANY = 1000  # epochs: the teacher reads as long as it has steps
 _TEACHER_EVALUATIONS = 6
+_START_SEEDS = 1000  # after the recipes' own: no batch comes twice because it began both
 _IN_RANGE = (0.1, 10.0)  # of a raw loss where it first counts: beyond, one part drowns the others
 
 
@@ -99,24 +101,38 @@ def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageMo
 def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) -> pd.DataFrame:
     """A student of every recipe and seed; a row each, on the test text: perplexity, bits per character, what is kept.
 
-    Logs go to ``folder/<recipe>_<seed>``. A student that was finished with these settings, texts and teacher before the
-    stage was cut short is not trained again (unless ``distillation.resume`` is off).
+    Those of one seed go on from the same student, trained alone for ``distillation.start_steps``: a student that has
+    learnt nothing is taught by luck, and no pair at hand is one. Logs go to ``folder/<recipe>_<seed>``. A student that
+    was finished with these settings, texts and teacher before the stage was cut short is not trained again (unless
+    ``distillation.resume`` is off).
 
     Raises:
         CheckpointError: an unfinished student's checkpoint is of other settings, texts, teacher or code.
     """
     config = profile.distillation
-    rows = [
-        _teach(setting, config, name, seed, folder / f"{name}_{seed}", bar)
-        for seed in range(profile.seed, profile.seed + config.seeds)
-        for name in config.recipes
-    ]
+    rows = []
+    for seed in range(profile.seed, profile.seed + config.seeds):
+        start = _start(setting, config, seed, folder / f"start_{seed}", bar)
+        rows += [_teach(setting, config, name, seed, start, folder / f"{name}_{seed}", bar) for name in config.recipes]
     return pd.DataFrame(rows)
 
 
-def _teach(setting: Setting, config: DistillationConfig, name: str, seed: int, folder: Path, bar: bool) -> dict:
-    """One student's row."""
+def _start(setting: Setting, config: DistillationConfig, seed: int, folder: Path, bar: bool) -> LanguageModel:
+    """The student that every recipe of ``seed`` goes on from. As the teacher's, its last checkpoint stays."""
     student = make_student(config, setting.student_tokenizer, seed)
+    if config.start_steps:
+        count = config.start_steps
+        steps = dataclasses.replace(config, max_steps=count, evaluate_every=count, epochs=_MANY, patience=0)
+        text, order = (setting.train, setting.validation), seed + _START_SEEDS
+        distil(student, *text, steps, folder, ALONE, seed=order, progress_bar=bar)
+    return student
+
+
+def _teach(
+    setting: Setting, config: DistillationConfig, name: str, seed: int, start: LanguageModel, folder: Path, bar: bool
+) -> dict:
+    """One student's row."""
+    student = dataclasses.replace(start, model=copy.deepcopy(start.model))
     text, teacher, recipe = (setting.train, setting.validation), setting.teacher, RECIPES[name]
     identity = run_identity(student, *text, config, recipe, teacher, seed) | {
         "measured against": model_digest(teacher.model),

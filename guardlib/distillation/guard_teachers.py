@@ -19,6 +19,7 @@ from guardlib.labels import LABEL_NAMES
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.inference import to_tensors
 from guardlib.training.examples import TrainingBatch
+from guardlib.training.trainer import pick_precision
 
 _BENIGN_NAMES = ("benign", "safe", "legit", "legitimate", "no_injection", "negative", "normal", "clean")
 
@@ -70,7 +71,10 @@ class Ensemble:
     def judge(self, batch: TrainingBatch, texts: Sequence[str]) -> Judgement:
         device = next(self.guards[0].parameters()).device
         inputs = to_tensors(batch.inputs, device)
-        logs = torch.stack([guard(*inputs).deep_logits.float().log_softmax(-1) for guard in self.guards])
+        dtype = pick_precision("auto", device)  # as the student reads, outside whose autocast this is called
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits = [guard(*inputs).deep_logits for guard in self.guards]
+        logs = torch.stack(logits).float().log_softmax(-1)
         mean = logs.logsumexp(0) - torch.log(torch.tensor(float(len(self.guards))))
         return Judgement(mean, torch.cat([pooled.state.float() for pooled in self._pooled], dim=-1))
 

@@ -1,4 +1,4 @@
-"""Operating points: temperature of the logits, the threshold of a false-positive rate, the router's threshold.
+"""Operating points: temperature of the logits and the router's threshold.
 
 All of it is fitted on the validation split; nothing here may ever see a benchmark.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+
+from guardlib.runtime.thresholds import above
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 #: Rates of false positives at which thresholds are stored with the model, and recall is measured.
@@ -41,35 +43,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(best.x))
 
 
-def threshold_at_fpr(scores: np.ndarray, labels: np.ndarray, target: float) -> float:
-    """The lowest threshold at which at most ``target`` of the benign rows are flagged (``score >= threshold``).
-
-    Args:
-        scores: [N] in [0, 1].
-        labels: [N], 0 benign, anything else an attack.
-        target: highest allowed false-positive rate, 0 ≤ target ≤ 1.
-
-    Ties: benign rows that share a score are flagged all or none; where all would be too many, none is, so the rate on
-    these rows never exceeds the target. Every number between two neighbouring scores decides alike; the middle of that
-    gap is returned, so that the rounding of a quantized model flips as little as possible. If even a score of 1 must
-    not be flagged, the threshold lies just above 1 and flags nothing.
-    """
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    if scores.ndim != 1 or scores.shape != labels.shape:
-        raise ValueError(f"scores have shape {scores.shape} and labels {labels.shape}; expected [N] and [N]")
-    if not 0 <= target <= 1:
-        raise ValueError(f"target false-positive rate is {target}; expected 0 to 1")
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError("scores hold NaN or numbers outside 0 to 1; expected 1 - P(benign)")
-    benign = np.sort(scores[labels == 0])[::-1]
-    if len(benign) == 0:
-        raise ValueError("no benign row (label 0) to hold the false-positive rate on; add benign rows to validation")
-    allowed = int(np.floor(target * len(benign) + 1e-9))
-    if allowed >= len(benign):
-        return 0.0
-    return _above(benign[allowed], scores)
-
-
 def calibrate_router(scores: np.ndarray, budget: float) -> float:
     """The threshold at which the share of rows sent deep (``score >= threshold``) is nearest to ``budget``.
 
@@ -91,16 +64,9 @@ def calibrate_router(scores: np.ndarray, budget: float) -> float:
     taken = int(np.argmin(np.abs(deep / len(scores) - budget)))  # argmin takes the first: the smaller share
     if taken == len(values):
         return float(values[0])
-    return _above(values[::-1][taken], scores, ceiling=np.inf)
+    return above(values[::-1][taken], scores, ceiling=np.inf)
 
 
 def share_at(scores: np.ndarray, threshold: float) -> float:
     """Share of ``scores`` [N] at or above ``threshold``."""
     return float(np.mean(np.asarray(scores, dtype=np.float64) >= threshold))
-
-
-def _above(value: float, scores: np.ndarray, ceiling: float = 1.0) -> float:
-    """A number above ``value`` and not above the next higher score, in the middle of the gap."""
-    higher = scores[scores > value]
-    next_up = higher.min() if len(higher) else min(ceiling, value + 1.0)
-    return float(max(value + (next_up - value) / 2, np.nextafter(value, np.inf)))

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from guardlib.config import Profile
 from guardlib.data.records import rng_for
 from guardlib.evaluation.baselines import Predict, fit_baseline
-from guardlib.evaluation.calibration import threshold_at_fpr
 from guardlib.evaluation.metrics import effective_sizes, wilson
+from guardlib.runtime.thresholds import threshold_at_fpr
 
 COLUMNS = ("source", "system", "metric", "n", "rate", "low", "high", "n_seen", "rate_seen", "low_seen", "high_seen")
 _MOST_ROWS = 400  # of a source that are scored

@@ -21,7 +21,6 @@ from guardlib.config import Profile
 from guardlib.data.records import frame_digest
 from guardlib.evaluation.baselines import BASELINES, fit_baseline
 from guardlib.evaluation.cache import AnswerCache, text_key
-from guardlib.evaluation.calibration import threshold_at_fpr
 from guardlib.evaluation.hub_guards import GuardAbsent, fit_hub_guard, hub_guard, revision
 from guardlib.evaluation.prompts import read_prompts
 from guardlib.evaluation.scores import check_probabilities, score_rows, split_as_benchmark
@@ -29,6 +28,7 @@ from guardlib.fingerprint import code_digests, digest_of, file_digest
 from guardlib.labels import NUM_CLASSES, SCORE_COLUMNS
 from guardlib.model.build import Guardrail
 from guardlib.model.inference import decide, score_windows
+from guardlib.runtime.thresholds import threshold_at_fpr
 
 #: System name → how texts are routed.
 BRANCHES = {"guard": "router", "fast": "fast", "deep": "deep"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import numbers
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ from guardlib.runtime.session import (
     read_verified,
     run_windows,
 )
+from guardlib.runtime.thresholds import threshold_at_fpr
 from guardlib.text.reading import Reader
 from guardlib.text.tokenizer import GuardTokenizer, sanitize
 from guardlib.text.views import Unfolder
@@ -159,6 +161,29 @@ class Guard:
                     return value
             known = ", ".join(f"{rate:g}" for rate in sorted(points))
             raise ValueError(f"fpr is {fpr}; this guard was calibrated for {known}: use one of them, or a threshold")
+        return self.threshold
+
+    def calibrate(self, benign: list[str], fpr: float = 0.01) -> float:
+        """From now on flag at most the share ``fpr`` of ``benign``, texts of your own that nobody is to be stopped for.
+
+        The points that a guard comes with were settled on benign texts of public sets; yours will look otherwise. What
+        share of others like them is flagged is as uncertain as ``fpr`` of so many texts is: take several times
+        1 / ``fpr``.
+
+        Returns:
+            The threshold, now this guard's own, for ``Guard.load(threshold=…)`` the next time.
+
+        Raises:
+            TypeError: see :meth:`scan`.
+            ValueError: ``fpr`` outside [0, 1], or so few texts that not one might be flagged.
+        """
+        if not 0 <= fpr <= 1:
+            raise ValueError(f"fpr is {fpr}; expected a share from 0 to 1, such as 0.01")
+        if len(benign) * fpr < 1:
+            needed = f"at least {math.ceil(1 / fpr):,}" if fpr else "an fpr above 0"
+            raise ValueError(f"{len(benign):,} texts are too few for an fpr of {fpr:g}; expected {needed}")
+        scores = np.array([verdict.score for verdict in self.scan_iter(benign, truncate=True)])
+        self.threshold = threshold_at_fpr(scores, np.zeros(len(scores), int), fpr)
         return self.threshold
 
     @overload

@@ -21,7 +21,6 @@ from guardlib.evaluation.calibration import (
     calibrate_router,
     fit_temperature,
     share_at,
-    threshold_at_fpr,
 )
 from guardlib.evaluation.routing import RouterCollapse, check_collapse
 from guardlib.evaluation.scores import score_rows, split_as_benchmark
@@ -31,6 +30,7 @@ from guardlib.model.inference import Calibration, WindowScores, decide, score_wi
 from guardlib.model.router import Router, uncertainty
 from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
+from guardlib.runtime.thresholds import threshold_at_fpr
 from guardlib.text.reading import worst_window
 from guardlib.training.ngram_fit import fit_ngrams
 

@@ -15,8 +15,8 @@ from tests.one_thread import one_thread  # noqa: F401
 CONFIG = DistillationConfig(
     teacher_vocab=400, teacher_width=48, teacher_layers=2, teacher_ffn=32, num_experts=6,
     student_vocab=320, student_width=32, student_layers=2, student_ffn=48,
-    max_length=24, batch_size=4, epochs=9, max_steps=8, evaluate_every=4, evaluation_sequences=8, checkpoint_every=4,
-    precision="float32", learning_rate=5e-3,
+    max_length=24, batch_size=4, epochs=9, start_steps=2, max_steps=8, evaluate_every=4, evaluation_sequences=8,
+    checkpoint_every=4, precision="float32", learning_rate=5e-3,
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import pytest
 from guardlib.config import ConfigError
 from guardlib.distillation.errors import PairError
 from guardlib.distillation.experiment import expert_use, prepare, starts, teach
+from guardlib.distillation.finished import model_digest
+from guardlib.distillation.trainer import distil
 from guardlib.settings import get_profile
 
 from .conftest import CONFIG
@@ -44,6 +46,18 @@ def test_what_was_finished_before_an_interruption_is_not_trained_again(runs, mon
     first = runs()
     monkeypatch.setattr("guardlib.distillation.trainer._Run._step", lambda self: pytest.fail("it was trained again"))
     pd.testing.assert_frame_equal(runs(), first)
+
+
+def test_recipes_of_a_seed_go_on_from_one_student(runs, monkeypatch):
+    begun = {}
+
+    def noted(student, train, validation, config, folder, *rest, **named):
+        begun[folder.name] = model_digest(student.model)
+        return distil(student, train, validation, config, folder, *rest, **named)
+
+    monkeypatch.setattr("guardlib.distillation.experiment.distil", noted)
+    runs()
+    assert begun["alone_0"] == begun["routed_0"] != begun["start_0"]
 
 
 def test_only_what_a_changed_setting_concerns_is_trained_again(runs, capsys):

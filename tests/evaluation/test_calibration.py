@@ -13,8 +13,8 @@ from guardlib.evaluation.calibration import (
     calibrate_router,
     fit_temperature,
     share_at,
-    threshold_at_fpr,
 )
+from guardlib.runtime.thresholds import threshold_at_fpr
 
 from .rows import scores_and_labels
 

@@ -91,6 +91,27 @@ def test_operating_point_by_false_positive_rate(tiny):
         Guard.load(tiny.folder / "guard", fpr=0.02)
 
 
+def test_a_guard_is_calibrated_on_texts_of_its_user(tiny):
+    guard = Guard.load(tiny.folder / "guard_float32", threads=1)
+    texts = [f"{text} {number}" for number in range(8) for text in tiny_guard.TEXTS]
+    for share in (0.05, 0.25, 0.5):
+        threshold = guard.calibrate(texts, share)
+        assert guard.threshold == threshold
+        flagged = sum(verdict.flagged for verdict in guard.scan_iter(texts))
+        assert 0 < flagged <= share * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("count", "fpr", "said"),
+    [(99, 0.01, "99 texts are too few .* at least 100"), (5, 0.0, "above 0"), (5, 1.5, "0 to 1")],
+)
+def test_what_no_threshold_can_be_had_from_is_refused(guard, count, fpr, said):
+    before = guard.threshold
+    with pytest.raises(ValueError, match=said):
+        guard.calibrate(["hello"] * count, fpr)
+    assert guard.threshold == before
+
+
 @pytest.mark.parametrize("bad", [{"threshold": 1.5}, {"threshold": float("nan")}, {"threshold": 0.5, "fpr": 0.01}])
 def test_bad_thresholds_are_refused(guard, bad):
     with pytest.raises(ValueError, match="expected"):

@@ -86,6 +86,19 @@ def test_a_line_too_long_does_not_stop_the_others(options, as_json, tmp_path, ca
     assert "1 of 3 lines" in captured.err
 
 
+def test_a_threshold_for_texts_of_ones_own(options, tmp_path, capsys):
+    path = tmp_path / "benign.txt"
+    path.write_text("\n\n".join(f"What time does train number {number} leave?" for number in range(20)))
+    assert main(["calibrate", str(path), "--fpr", "0.1", *options]) == 0
+    said = capsys.readouterr().out
+    assert "flags at most 0.1 of these 20 texts" in said
+    main(["scan", "-f", str(path), "--lines", "--json", "--threshold", said.split()[0], *options])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum(row["flagged"] for row in rows if row["line"] % 2) <= 2
+    assert main(["calibrate", str(path), "--fpr", "0.01", *options]) == 2
+    assert "at least 100" in capsys.readouterr().err
+
+
 def test_lines_of_a_pipe_are_judged_as_they_come(options):
     command = [sys.executable, "-m", "guardlib", "scan", "--lines", *options, "--threshold", "1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
