@@ -17,7 +17,7 @@ import pytest
 from guardlib.export.publish import CARD, ReleaseError, publish
 from guardlib.paths import APPENDIX, STAGES
 from guardlib.report import tables
-from guardlib.report.results import Run, in_full, in_short
+from guardlib.report.results import Run, breakdown_tables, comparison_table, in_full, in_short
 from guardlib.report.style import readable
 from guardlib.runtime.guard import Guard
 from guardlib.settings import get_profile
@@ -150,6 +150,10 @@ def check_results(root: Path) -> None:
     flagged = run.released_summary.set_index("benchmark").loc["over_defence", ["fpr", "fpr_low", "fpr_high"]]
     assert tables.rate(*flagged) in in_short(run, root)
     assert all(len(table) for table in run.derived().values())
+    for title, table in breakdown_tables(run).items():
+        assert f"## {title}" in full
+        assert not table.iloc[:, :2].isin(["tpr", "fpr"]).any(axis=None)
+    assert len(comparison_table(run)) == len(run.results["comparisons"]) > 0
 
 
 def check_release(root: Path) -> None:

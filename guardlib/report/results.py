@@ -29,6 +29,24 @@ from guardlib.runtime.decision import DEFAULT_THRESHOLD
 #: Of these the tables have a column, in this order, where they ran.
 SYSTEMS = ("guard", "fast", "deep", "finetuned_backbone", "frozen_backbone", "tfidf", "rules")
 _GLANCED = ("guard", "tfidf")
+_RATES = {"tpr": "attacks caught", "fpr": "benign flagged"}
+#: What else stage 05 found, of the systems as trained: heading → its name in the results, and the columns that name a
+#: row, as printed.
+_BREAKDOWNS = {
+    "Benign texts flagged, by kind": ("over_defence", {"kind": "Texts"}),
+    "Benign texts flagged where the threshold flags {target} of benign validation texts": (
+        "threshold_transfer", {"kind": "Texts"}
+    ),
+    "NotInject flagged, by category": ("notinject_categories", {"family": "Category"}),
+    "Jailbreaks missed, by the method that found them": ("attack_success", {"variant": "Method"}),
+    "Harmful requests flagged, which are no attacks here": ("harmful_requests", {"benchmark": "Benchmark"}),
+    "Long documents, by where the attack stands": (
+        "long_documents", {"variant": "Length", "family": "Attack", "metric": "Measure"}
+    ),
+    "Other languages": ("languages", {"family": "Language", "metric": "Measure"}),
+    "Verdicts turned by another case, spacing or punctuation": ("flips", {"variant": "Change"}),
+    "PINT's score": ("pint", {"benchmark": "Benchmark", "formula": "Formula"}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,6 +169,7 @@ def in_short(run: Run, root: Path | None = None) -> str:
         f"**Detection** (percent, 95 % interval; threshold {DEFAULT_THRESHOLD:g}; the guard as released, in "
         f"{run.released}). Aim: attacks caught / benign texts flagged.",
         tables.to_markdown(detection_at_a_glance(run.summary, shown)),
+        *_not_run(run),
         "**Free of any threshold**, all benchmarks together (percent; as trained, in float32; intervals by bootstrap "
         f"over {int(run.ranking.loc[run.ranking['benchmark'] == 'all', 'clusters'].max()):,} base texts)",
         tables.to_markdown(ranking_at_a_glance(run.ranking, shown)),
@@ -194,6 +213,8 @@ def in_full(run: Run, root: Path | None = None) -> str:
         "The router against other ways to choose what goes deep, on the test split (four classes, float32)": (
             router_table(run)
         ),
+        **breakdown_tables(run),
+        "The guard against each other system, text by text, as trained (float32)": comparison_table(run),
         "Files of the guard": size_table(run.table("06_quantize_onnx", "sizes.csv")),
         "The run, stage by stage": stage_table(run.manifests),
     }
@@ -205,12 +226,46 @@ def in_full(run: Run, root: Path | None = None) -> str:
 
 
 def benchmark_table(run: Run) -> pd.DataFrame:
-    """What stage 01 said of the benchmarks that ran: columns Benchmark, Measures, Attacks."""
-    status = read_status(run.folders["01_data"]).set_index("benchmark")
-    status = status.loc[run.released_summary["benchmark"]].reset_index()
+    """What stage 01 said of the benchmarks: columns Benchmark, Ran, Measures, Attacks."""
+    status = read_status(run.folders["01_data"])
     return pd.DataFrame(
-        {"Benchmark": status["benchmark"].map(readable), "Measures": status["measures"], "Attacks": status["positive"]}
+        {
+            "Benchmark": status["benchmark"].map(readable),
+            "Ran": status["ran"].map({True: "yes", False: "no: its data were not there"}),
+            "Measures": status["measures"],
+            "Attacks": status["positive"],
+        }
     )
+
+
+def _not_run(run: Run) -> list[str]:
+    """A line that names the benchmarks whose data were not there, if any."""
+    status = read_status(run.folders["01_data"])
+    names = ", ".join(readable(name) for name in status.loc[~status["ran"].astype(bool), "benchmark"])
+    return [f"Not run, for want of their data: {names}."] if names else []
+
+
+def breakdown_tables(run: Run) -> dict[str, pd.DataFrame]:
+    """Tables of :data:`_BREAKDOWNS` by heading; of systems as trained, at 0.5 where the heading says nothing else."""
+    found = {}
+    for title, (name, by) in _BREAKDOWNS.items():
+        rows = pd.DataFrame(run.results[name])
+        if len(rows):
+            rows = rows[rows["system"].isin(run.systems)]
+            target = f"{100 * rows['target'].iloc[0]:.3g} %" if "target" in rows else ""
+            table = tables.rates_by(rows.replace({"metric": _RATES}), *by).rename(columns=by)
+            found[f"{title.format(target=target)}, as trained (float32)"] = table
+    return found
+
+
+def comparison_table(run: Run) -> pd.DataFrame:
+    """What the guard gains on each other system over all benchmarks, paired: points with their interval, Holm's p."""
+    rows = pd.DataFrame(run.results["comparisons"])
+    gains = [f"{100 * r.difference:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}]" for r in rows.itertuples()]
+    p = [f"{value:.2g}" if value == value else tables.DASH for value in rows["p_holm"].astype(float)]  # nan: no test
+    names = {name: look.label for name, look in looks(list(rows["other"].unique())).items()}
+    shown = {"Other": rows["other"].map(names), "Metric": rows["metric"], "n": rows["n"].map("{:,}".format)}
+    return pd.DataFrame(shown | {"The guard gains (points)": gains, "p (Holm)": p})
 
 
 def router_table(run: Run) -> pd.DataFrame:
