@@ -1,7 +1,8 @@
 """PINT (Lakera), whose data is given on request only, and a proxy of its composition from open sets, named a proxy.
 
-PINT's protocol reads a long text in chunks of the model's window and flags it where any chunk is flagged: every
-system here reads so (the guard's windows overlap). Both formulas: :func:`guardlib.evaluation.breakdowns.pint_scores`.
+PINT's protocol reads a long text in chunks of the model's window and flags it where any chunk is flagged: the guard
+and guards of the Hub read so (the guard's windows overlap), plain backbones as many windows as
+``evaluation.backbone_windows`` says. Both formulas: :func:`guardlib.evaluation.breakdowns.pint_scores`.
 """
 
 from __future__ import annotations
