@@ -88,7 +88,7 @@ def warm_start(front: FastBranch, deep: DeepBranch, backbone: Backbone, vocabula
     """Copy the backbone into the model: embeddings and lower layers into the stem, the next ones into the deep branch.
 
     ``vocabulary_rows[i]`` is the backbone's row for piece i. BERT's token-type vector is folded into the positions:
-    this model has one segment.
+    this model has one segment. Where ``model.ffn_dim`` is less than the backbone's, its weightiest units are taken.
 
     Raises:
         BackboneError: the weights file is unreadable or has fewer layers than the model asks for.
@@ -128,9 +128,21 @@ def _copy_layer(layer: TransformerLayer, weights: dict[str, Tensor], index: int)
             _copy(getattr(layer.attention.qkv, kind)[i * rows : (i + 1) * rows], weights[name])
     _copy_affine(layer.attention.out, weights, f"{prefix}.attention.output.dense")
     _copy_affine(layer.attention_norm, weights, f"{prefix}.attention.output.LayerNorm")
-    _copy_affine(layer.ffn.up, weights, f"{prefix}.intermediate.dense")
-    _copy_affine(layer.ffn.down, weights, f"{prefix}.output.dense")
+    up, down = (f"{prefix}.{part}.dense" for part in ("intermediate", "output"))
+    kept = _weightiest(weights[f"{up}.weight"], weights[f"{down}.weight"], layer.ffn.up.out_features)
+    _copy(layer.ffn.up.weight, weights[f"{up}.weight"][kept])
+    _copy(layer.ffn.up.bias, weights[f"{up}.bias"][kept])
+    _copy(layer.ffn.down.weight, weights[f"{down}.weight"][:, kept])
+    _copy(layer.ffn.down.bias, weights[f"{down}.bias"])
     _copy_affine(layer.ffn_norm, weights, f"{prefix}.output.LayerNorm")
+
+
+def _weightiest(up_FD: Tensor, down_DF: Tensor, count: int) -> Tensor:
+    """Places of the ``count`` units of a feed-forward part with the greatest norm of weights in times out, in order.
+
+    Li et al., "Pruning Filters for Efficient ConvNets", 2017 (arXiv 1608.08710), section 3.1, for both sides at once.
+    """
+    return (up_FD.norm(dim=1) * down_DF.norm(dim=0)).topk(min(count, len(up_FD))).indices.sort().values
 
 
 def _copy_affine(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:

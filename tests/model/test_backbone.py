@@ -58,6 +58,20 @@ def test_every_expert_starts_as_the_dense_layer(warm):
     assert first["up.weight"].data_ptr() != second["up.weight"].data_ptr()  # copies, not one shared tensor
 
 
+def test_a_narrower_layer_takes_the_weightiest_units(warm):
+    narrow = DualBranchModel(dataclasses.replace(CONFIG, stem_layers=2, ffn_dim=700), VOCABULARY)
+    warm_start(narrow.front, narrow.deep, find_backbone(), pruned()[1])
+    whole, part = warm.front.stem[1].ffn, narrow.front.stem[1].ffn
+    kept = torch.cdist(part.up.weight.double(), whole.up.weight.double()).argmin(1)
+    assert torch.equal(part.up.weight, whole.up.weight[kept])
+    assert torch.equal(part.up.bias, whole.up.bias[kept])
+    assert torch.equal(part.down.weight, whole.down.weight[:, kept])
+    weight = whole.up.weight.norm(dim=1) * whole.down.weight.norm(dim=0)
+    rest = torch.ones(len(weight), dtype=torch.bool).index_fill(0, kept, False)
+    assert rest.sum() == len(weight) - 700
+    assert weight[kept].min() >= weight[rest].max()
+
+
 def test_the_package_is_found():
     found = find_backbone()
     assert found.origin == "package"
