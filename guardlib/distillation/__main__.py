@@ -1,7 +1,8 @@
 """``python -m guardlib.distillation --teacher … --student …``: distil any pair of causal language models.
 
     python -m guardlib.distillation --batch-size 2 --epochs 3 --teacher path/to/moe --student HuggingFaceTB/SmolLM-135M
-    torchrun --nproc-per-node 2 -m guardlib.distillation --teacher … --student …      several processes
+    torchrun --nproc-per-node 2 -m guardlib.distillation --teacher … --student …      several processes; so does
+    accelerate launch -m guardlib.distillation --teacher … --student …                 on GPUs, or with one on a CPU
     python -m guardlib.distillation --teacher … --student … --output runs/a   the same again goes on where it stopped
 
 A part of the text chooses the student's weights and another measures them: 01_data's own splits, or the last tenth of
@@ -35,6 +36,7 @@ from guardlib.distillation.pair import (
     save_language_model,
     teacher_dtype,
 )
+from guardlib.distillation.student_router import collapse_report, mean_use
 from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import distil
 from guardlib.paths import project_root, stage_folder
@@ -100,6 +102,9 @@ def run(options: argparse.Namespace) -> int:
         "coverage": settled.coverage,
         "sizes": compression(teacher, student, test).to_dict("records"),
     }
+    steps = folder / "steps.csv"
+    if RECIPES[options.recipe].routed and steps.is_file():
+        results["expert_use"] = collapse_report(mean_use(pd.read_csv(steps)))
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results, indent=2))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from guardlib.distillation.finished import keep, model_digest, recall, text_dige
 from guardlib.distillation.guard_teachers import HubClassifier
 from guardlib.distillation.objective import ALONE, PARTS, RECIPES
 from guardlib.distillation.pair import LanguageModel, Match, check_length, match, teacher_dtype
-from guardlib.distillation.student_router import collapse_report
+from guardlib.distillation.student_router import collapse_report, mean_use
 from guardlib.distillation.text import Pieces, open_text
-from guardlib.distillation.trainer import distil, run_identity
+from guardlib.distillation.trainer import check_resumable, distil, run_identity
 from guardlib.fingerprint import code_digests, digest_of
 
 _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
@@ -110,11 +111,23 @@ def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) ->
         CheckpointError: an unfinished student's checkpoint is of other settings, texts, teacher or code.
     """
     config = profile.distillation
+    seeds = range(profile.seed, profile.seed + config.seeds)
+    _check_resumable(setting, config, seeds, folder)
     rows = []
-    for seed in range(profile.seed, profile.seed + config.seeds):
+    for seed in seeds:
         start = _start(setting, config, seed, folder / f"start_{seed}", bar)
         rows += [_teach(setting, config, name, seed, start, folder / f"{name}_{seed}", bar) for name in config.recipes]
     return pd.DataFrame(rows)
+
+
+def _check_resumable(setting: Setting, config: DistillationConfig, seeds: range, folder: Path) -> None:
+    """Raise CheckpointError, before anything is trained, where a student was cut short that this run cannot resume."""
+    student = make_student(config, setting.student_tokenizer, seeds[0])
+    text = setting.train, setting.validation.sample(config.evaluation_sequences)
+    for seed, name in itertools.product(seeds, config.recipes) if config.resume else ():
+        identity = run_identity(student, *text, config, RECIPES[name], setting.teacher, seed)
+        del identity["student"]  # whose start has yet to be trained
+        check_resumable(folder / f"{name}_{seed}", identity)
 
 
 def _start(setting: Setting, config: DistillationConfig, seed: int, folder: Path, bar: bool) -> LanguageModel:
@@ -194,10 +207,8 @@ def expert_use(folder: Path, profile: Profile) -> pd.DataFrame:
     rows = []
     for seed in range(profile.seed, profile.seed + profile.distillation.seeds):
         steps = steps_of(folder, _COMPARED, seed).dropna(subset="experts")
-        columns = [c for c in steps if c.startswith("expert_use_")]
-        columns.sort(key=lambda name: int(name.rsplit("_", 1)[1]))
         for experts, part in steps.groupby("experts"):
-            report = collapse_report(part[columns].mean().tolist())
+            report = collapse_report(mean_use(part))
             rows.append({"seed": seed, "experts_per_token": int(experts), **report})
     return pd.DataFrame(rows)
 

@@ -98,6 +98,7 @@ class HubClassifier:
             ) from error
         self.model.eval().requires_grad_(False)
         self.columns = class_columns(self.model.config.id2label, benign, name)
+        self._ours = set(LABEL_NAMES) <= {str(label).lower() for label in self.model.config.id2label.values()}
         self.features = self.model.config.hidden_size
         self.identity = f"{name} {model_digest(self.model)} {self.columns}"
         self.max_length = min(max_length, self.tokenizer.model_max_length)
@@ -109,19 +110,28 @@ class HubClassifier:
             list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
         ).to(device)
         output = self.model(**inputs, output_hidden_states=True)
-        return Judgement(output.logits.float()[:, self.columns], output.hidden_states[-1][:, 0].float())
+        logits = output.logits.float()[:, self.columns]
+        return Judgement(logits if self._ours else fold(logits, 2), output.hidden_states[-1][:, 0].float())
+
+
+def fold(logits_BK: Tensor, classes: int) -> Tensor:
+    """Logits of benign and attack where the teacher tells no kinds of attack apart, [B, 2]; else as they are."""
+    if logits_BK.shape[-1] == classes:
+        return logits_BK
+    logits = logits_BK.float()
+    return torch.stack([logits[:, 0], logits[:, 1:].logsumexp(-1)], dim=-1)
 
 
 def class_columns(id2label: dict[int, str], benign: str | None, name: str) -> list[int]:
-    """Columns in our order: the four classes where it has them by name, else benign and the one attack class."""
+    """Columns in our order: the four classes where it has them by name, else the benign one and then all others."""
     names = {str(label).lower(): int(column) for column, label in id2label.items()}
     if set(LABEL_NAMES) <= names.keys():
         return [names[label] for label in LABEL_NAMES]
     wanted = (benign.lower(),) if benign else _BENIGN_NAMES
     found = [column for label, column in names.items() if label in wanted]
-    if len(found) != 1 or len(names) != 2:
+    if len(found) != 1 or len(names) < 2:
         raise PairError(
             f"classifier {name} has the classes {', '.join(map(str, id2label.values()))}; expected the four of this "
-            "project, or two of which one is benign: name that one (benign=…)"
+            "project, or two and more of which one is benign: name that one (benign=…)"
         )
-    return [found[0], 1 - found[0]]
+    return [found[0], *(column for column in sorted(names.values()) if column != found[0])]

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
@@ -26,8 +25,9 @@ from guardlib.data.records import frame_digest
 from guardlib.distillation.curriculum import curriculum
 from guardlib.distillation.errors import DistillationError
 from guardlib.distillation.finished import keep, recall
-from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, HubClassifier, Judgement, Pooled
+from guardlib.distillation.guard_teachers import Ensemble, GuardTeacher, HubClassifier, Judgement, Pooled, fold
 from guardlib.distillation.losses import contrastive_loss, feature_loss, kd_loss
+from guardlib.distillation.objective import first_not_finite
 from guardlib.evaluation.benchmarks import pooled_rows
 from guardlib.evaluation.metrics import mean_interval, prepared
 from guardlib.evaluation.routing import RouterCollapse
@@ -58,6 +58,7 @@ class Guidance:
     ) -> None:
         self.student, self.teacher, self.config = student, teacher, config
         self.texts = texts.to_numpy()
+        self.rows: list[dict[str, float]] = []  # of each batch: its progress, every part raw and weighted
 
     def __enter__(self) -> Guidance:
         self._pooled = Pooled(self.student)
@@ -70,25 +71,37 @@ class Guidance:
         del self.student.guidance
 
     def __call__(self, batch: TrainingBatch, output: DualOutput, progress: float) -> Tensor:
-        """The weighted loss of one batch at ``progress`` in 0..1."""
+        """The weighted loss of one batch at ``progress`` in 0..1.
+
+        Raises:
+            DistillationError: a part is not finite; it is named.
+        """
         device = output.fast_logits.device  # a classifier of the Hub stays where it was loaded
         judged = Judgement(*(part.to(device) for part in self.teacher.judge(batch, self.texts[batch.rows])))
         shares, config = curriculum(min(progress, 1.0)), self.config
         classes = judged.logits.shape[-1]
         logits = [fold(branch, classes) for branch in (output.fast_logits, output.deep_logits)]
-        loss = sum(kd_loss(branch, judged.logits, config.temperature, config.top_k) for branch in logits) / 2
         own = self.student.guidance(self._pooled.state.float())
-        loss = loss + config.feature_weight * shares.feature * feature_loss(own, judged.features)
-        loss = loss + config.contrastive_weight * shares.contrastive * contrastive_loss(own, judged.features)
-        return config.guard_weight * loss
-
-
-def fold(logits_BK: Tensor, classes: int) -> Tensor:
-    """Logits of benign and attack where the teacher tells no kinds of attack apart, [B, 2]; else as they are."""
-    if logits_BK.shape[-1] == classes:
-        return logits_BK
-    logits = logits_BK.float()
-    return torch.stack([logits[:, 0], logits[:, 1:].logsumexp(-1)], dim=-1)
+        raw = {
+            "kd": sum(kd_loss(branch, judged.logits, config.temperature, config.top_k) for branch in logits) / 2,
+            "feature": feature_loss(own, judged.features),
+            "contrastive": contrastive_loss(own, judged.features),
+        }
+        if bad := first_not_finite(raw):
+            raise DistillationError(
+                f"loss {bad!r} of the guards' teacher is {float(raw[bad].detach())} at {progress:.0%} of training; "
+                "weigh it less: -p distillation.guard_weight=…"
+            )
+        weights = {
+            "kd": config.guard_weight,
+            "feature": config.guard_weight * config.feature_weight * shares.feature,
+            "contrastive": config.guard_weight * config.contrastive_weight * shares.contrastive,
+        }
+        row = {"progress": progress}
+        for part, loss in raw.items():
+            row |= {f"raw_{part}": float(loss.detach()), f"weighted_{part}": weights[part] * float(loss.detach())}
+        self.rows.append(row)
+        return sum(weights[part] * loss for part, loss in raw.items())
 
 
 def student_shape(model: ModelConfig) -> ModelConfig:
@@ -132,6 +145,7 @@ def train_guard(
     else:
         with Guidance(guardrail.model, teacher, frames[0]["text"], own.distillation) as guidance:
             train(*arguments, guidance=guidance)
+        pd.DataFrame(guidance.rows).to_csv(folder / "guidance.csv", index=False)
     return guardrail
 
 

@@ -43,8 +43,9 @@ def _with_rest(logits_NV: Tensor, ids_NK: Tensor) -> Tensor:
 
 
 def language_model_loss(logits_NV: Tensor, targets_N: Tensor, chunk: int = 1024) -> Tensor:
-    """Cross entropy of the next token, mean over positions; ``−100`` in ``targets_N`` is not counted.
+    """``−log p(next token)``, mean over positions; ``−100`` in ``targets_N`` is not counted.
 
+    Bengio et al. 2003, A Neural Probabilistic Language Model, JMLR 3, section 2, without its regularisation.
     Computed ``chunk`` positions at a time, and once more on the way back: the float32 copies of all logits are the
     largest tensors of a step otherwise.
     """
@@ -93,10 +94,11 @@ def layerwise_loss(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Te
 
 
 def contrastive_loss(student_BD: Tensor, teacher_BD: Tensor, temperature: float = 0.1) -> Tensor:
-    """InfoNCE: each student sequence has to find its own teacher sequence among those of the batch.
+    """InfoNCE, ``−log(exp(s_ii / τ) / Σ_j exp(s_ij / τ))``: each student sequence i has to find its own teacher's
+    among those of the batch, by the cosines s_ij.
 
     Tian et al. 2019 (CRD), arXiv 1910.10699, with the batch as negatives (van den Oord et al. 2018, arXiv 1807.03748,
-    eq. 4). Cosine similarities over ``temperature``; ln B for a student that tells nothing apart, 0 where B = 1.
+    eq. 4). ln B for a student that tells nothing apart, 0 where B = 1.
     """
     student_BD, teacher_BD = F.normalize(student_BD.float(), dim=-1), F.normalize(teacher_BD.float(), dim=-1)
     similarity_BB = student_BD @ teacher_BD.T / temperature

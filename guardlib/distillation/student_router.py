@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -138,6 +139,12 @@ class StudentRouter:
 def use_of_experts(weight_NE: Tensor) -> list[float]:
     """Share of all weight that each expert had; sums to 1."""
     return weight_NE.detach().float().mean(0).tolist()
+
+
+def mean_use(steps: pd.DataFrame) -> list[float]:
+    """Mean over logged ``steps`` of the columns ``expert_use_0``, ``expert_use_1`` and so on."""
+    columns = [column for column in steps if column.startswith("expert_use_")]
+    return steps[sorted(columns, key=lambda name: int(name.rsplit("_", 1)[1]))].mean().tolist()
 
 
 def collapse_report(use_E: Sequence[float]) -> dict:

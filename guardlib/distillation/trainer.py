@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +45,15 @@ from guardlib.distillation.student_router import StudentRouter, use_of_experts
 from guardlib.distillation.text import Batch, Pieces
 from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.dual_branch import load_weights
-from guardlib.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_weights
+from guardlib.report.provenance import CHECKPOINTS
+from guardlib.training.checkpoint import (
+    CheckpointError,
+    check_identity,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+    save_weights,
+)
 from guardlib.training.logs import RunLog
 from guardlib.training.processes import Processes
 from guardlib.training.trainer import pick_precision, schedule
@@ -137,10 +146,8 @@ class _Run:
         self.state = Progress()
         self.identity = run_identity(student, train, self.validation, config, recipe, teacher, seed)
         if config.resume and self.last.is_file():
-            try:
+            with _own_setting():
                 saved = load_checkpoint(self.last, self.learner, self.optimizer, self.identity)
-            except CheckpointError as error:  # which names the setting of the guard's training
-                raise CheckpointError(str(error).replace("training.resume", "distillation.resume")) from error
             self.state = Progress(**saved["progress"])
             print(f"resuming at step {self.state.step} of {self.total} from {self.last}")
         stopping = {"patience": config.patience, "min_delta": config.min_delta, "warmup": config.patience_warmup}
@@ -289,6 +296,27 @@ class _Run:
         self.state.capacity = self.router.capacity.history if self.router else []
         state = {"identity": self.identity, "progress": dataclasses.asdict(self.state)}
         save_checkpoint(self.last, self.learner, self.optimizer, state)
+
+
+def check_resumable(folder: Path, identity: dict[str, str]) -> None:
+    """Raise CheckpointError where a run in ``folder`` was cut short that differs from the one of ``identity``.
+
+    In what ``identity`` leaves out they may differ: it need not be known yet.
+    """
+    last = folder / CHECKPOINTS / "last.safetensors"
+    if last.is_file():
+        with _own_setting():
+            saved = read_state(last)["identity"]
+            check_identity(last, {key: value for key, value in saved.items() if key in identity}, identity)
+
+
+@contextlib.contextmanager
+def _own_setting() -> Iterator[None]:
+    """Errors of checkpoints name the setting that turns resuming off: here another than in the guard's training."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace("training.resume", "distillation.resume")) from error
 
 
 def total_steps(sequences: int, config: DistillationConfig, processes: int = 1) -> int:

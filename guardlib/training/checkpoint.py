@@ -91,10 +91,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         CheckpointError: damaged, or written by a run whose identity differs (what differs is named).
     """
     state = read_state(path)
-    for key in sorted(identity.keys() | state["identity"].keys()):
-        was, now = state["identity"].get(key), identity.get(key)
-        if was != now:
-            raise CheckpointError(f"checkpoint {path} was written with {_differences(key, was, now)}; {_fresh(path)}")
+    check_identity(path, state["identity"], identity)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
@@ -111,6 +108,14 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
     return state
+
+
+def check_identity(path: Path, saved: dict, identity: dict) -> None:
+    """Raise CheckpointError where the run that wrote the checkpoint differs from that of ``identity``; says in what."""
+    for key in sorted(identity.keys() | saved.keys()):
+        was, now = saved.get(key), identity.get(key)
+        if was != now:
+            raise CheckpointError(f"checkpoint {path} was written with {_differences(key, was, now)}; {_fresh(path)}")
 
 
 def _differences(key: str, was: str | None, now: str | None) -> str:

@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 
 from guardlib.config import ConfigError
+from guardlib.distillation import trainer
 from guardlib.distillation.errors import PairError
 from guardlib.distillation.experiment import expert_use, prepare, starts, teach
 from guardlib.distillation.finished import model_digest
 from guardlib.distillation.trainer import distil
 from guardlib.settings import get_profile
+from guardlib.training.checkpoint import CheckpointError
 
 from .conftest import CONFIG
 
@@ -58,6 +60,28 @@ def test_recipes_of_a_seed_go_on_from_one_student(runs, monkeypatch):
     monkeypatch.setattr("guardlib.distillation.experiment.distil", noted)
     runs()
     assert begun["alone_0"] == begun["routed_0"] != begun["start_0"]
+
+
+def test_a_student_cut_short_by_other_settings_is_found_before_anything_is_trained(runs, monkeypatch):
+    step = trainer._Run._step
+
+    def cut_short(run):
+        if run.recipe.routed and run.state.step == 3:
+            raise KeyboardInterrupt
+        step(run)
+
+    monkeypatch.setattr(trainer._Run, "_step", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        runs(checkpoint_every=1)
+    taken = []
+    monkeypatch.setattr(trainer._Run, "_step", lambda run: taken.append(run.recipe.name) or step(run))
+    with pytest.raises(
+        CheckpointError, match=r"settings\.alpha = 0\.5, this run has 0\.9; .*distillation\.resume=false"
+    ):
+        runs(alpha=0.9)
+    assert not taken
+    assert len(runs()) == 2  # the settings it began with go on
+    assert taken == ["routed"]
 
 
 def test_only_what_a_changed_setting_concerns_is_trained_again(runs, capsys):

@@ -47,13 +47,14 @@ def test_an_ensemble_is_the_mean_of_its_probabilities():
         (("INJECTION", "Benign"), None, [1, 0]),
         (("LABEL_0", "LABEL_1"), "LABEL_1", [1, 0]),
         (tuple(reversed(LABEL_NAMES)), None, [3, 2, 1, 0]),
+        (("injection", "safe", "jailbreak"), None, [1, 0, 2]),
     ],
 )
 def test_classes_of_a_hub_classifier(names, benign, expected):
     assert class_columns(dict(enumerate(names)), benign, "x") == expected
 
 
-@pytest.mark.parametrize("names", [("LABEL_0", "LABEL_1"), ("safe", "a", "b"), ("safe", "benign")])
+@pytest.mark.parametrize("names", [("LABEL_0", "LABEL_1"), ("a", "b", "c"), ("safe", "benign"), ("safe",)])
 def test_classes_that_say_nothing_are_refused(names):
     with pytest.raises(PairError, match=r"classifier x has the classes .*benign=…"):
         class_columns(dict(enumerate(names)), None, "x")
@@ -144,6 +145,9 @@ def test_a_sequence_classifier_of_a_folder_can_teach(tmp_path):
     with Guidance(student, teacher, frame["text"], CONFIG) as guidance:
         loss = guidance(batch, student(*to_tensors(batch.inputs, torch.device("cpu"))), 1.0)
     assert loss.isfinite()
+    row = guidance.rows[0]
+    assert {f"{kind}_{part}" for kind in ("raw", "weighted") for part in ("kd", "feature", "contrastive")} < row.keys()
+    assert loss.item() == pytest.approx(sum(value for name, value in row.items() if name.startswith("weighted_")))
     with pytest.raises(PairError, match=r"cannot be loaded|is no folder"):
         HubClassifier(str(tmp_path / "nothing"))
 

@@ -33,7 +33,8 @@ def command(teacher, student, texts, tmp_path):
 def test_distils_any_pair(command, tmp_path, capsys):
     assert main([*command, "--batch-size", "2", "--epochs", "3", "--max-steps", "4", "--evaluate-every", "2"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert set(results) == {"teacher", "student", "retention", "coverage", "sizes"}
+    assert set(results) == {"teacher", "student", "retention", "coverage", "sizes", "expert_use"}
+    assert {"collapsed", "expert", "share"} < results["expert_use"].keys()
     assert (tmp_path / "out" / "student" / "model.safetensors").is_file()
     said = capsys.readouterr()
     assert "student layers learn from teacher layers 0, 1" in said.out
@@ -148,6 +149,6 @@ def test_a_finished_run_is_evaluated_again_and_another_is_refused(command, capsy
     assert "resuming at step 2 of 2" in capsys.readouterr().out
     assert main([*command, "--max-steps", "2", "--alpha", "0.4"]) == 2
     error = capsys.readouterr().err
-    assert "was written with settings = " in error
+    assert "was written with settings.alpha = 0.5, this run has 0.4;" in error
     assert "pass --no-resume" in error
     assert main([*command, "--max-steps", "2", "--alpha", "0.4", "--no-resume"]) == 0
