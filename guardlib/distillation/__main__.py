@@ -33,6 +33,7 @@ from guardlib.distillation.pair import (
     check_length,
     load_language_model,
     match,
+    own_dtype,
     save_language_model,
     teacher_dtype,
 )
@@ -94,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
     distil(student, train, validation, config, folder, RECIPES[options.recipe], teacher, settled, options.seed)
     if not processes.first:  # which writes what all of them have
         return 0
+    student.model.to(own_dtype(options.student))  # trained in float32, for steps smaller than half precision can tell
     save_language_model(student, folder / "student")
     results = {
         "teacher": perplexity(teacher, test, "teacher")._asdict(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from guardlib.data.loading import why_no_hub
 from guardlib.distillation.errors import PairError
@@ -57,6 +57,11 @@ def check_reachable(name: str) -> None:
     """PairError for a Hub id where the Hub cannot be reached, in seconds: its own client tries for a minute."""
     if not Path(name).is_dir() and (why := why_no_hub()):
         raise PairError(f"model {name!r} is no folder, and {why}; expected a folder with config.json, or a Hub id")
+
+
+def own_dtype(name: str) -> torch.dtype:
+    """The dtype that a model's weights were published in; float32 where its config does not say."""
+    return AutoConfig.from_pretrained(name).dtype or torch.float32
 
 
 def save_language_model(language_model: LanguageModel, folder: Path) -> None:

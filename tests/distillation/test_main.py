@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from guardlib.data.loading import why_no_hub
 from guardlib.distillation import __main__ as command_line
@@ -84,6 +86,23 @@ def test_two_processes_make_the_steps_of_one_with_twice_the_batches(command, tmp
     )
     moved = [max(float((run[name] - alone[name]).abs().max()) for name in alone) for run in (together, half)]
     assert moved[0] < moved[1] / 20, moved  # steps of half the batches end elsewhere
+
+
+def test_a_student_keeps_its_own_dtype(command, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "student", dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "student")
+    assert main([*command, "--max-steps", "2"]) == 0
+    weights = load_file(tmp_path / "out" / "student" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+
+
+def test_accelerate_launches_it(command, tmp_path):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m"]
+    environment = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
+    whole = [*launcher, "guardlib.distillation", *command, "--max-steps", "2"]
+    done = subprocess.run(whole, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "student" / "model.safetensors").is_file()
 
 
 def test_a_dense_teacher_has_no_experts_to_route_over(command, tmp_path, capsys):
