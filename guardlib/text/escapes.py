@@ -6,19 +6,19 @@ runs this file.
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 
+#: References to what nobody sees; others name what is seen.
+_UNSEEN = "shy|zwj|zwnj|lrm|rlm|NoBreak|ZeroWidthSpace"
 #: ``\u00e9``, ``\u{1f600}``, ``\U0001f600``, ``\x41`` (ASCII: others are bytes), however many backslashes; ``&#233;``,
-#: ``&#xe9;`` and references to what nobody sees, ``&`` escaped or not. One or more of them.
+#: ``&#xe9;`` and _UNSEEN, ``&`` escaped or not. One or more of them.
 _RUN = re.compile(
     r"(?:(?<!\\)\\+(?:u+[0-9A-Fa-f]{4}|u+\{0{0,9}[0-9A-Fa-f]{2,6}\}|U[0-9A-Fa-f]{8}|x[2-7][0-9A-Fa-f])"
-    r"|&(?:amp;)*(?:#(?:[xX]0{0,9}[0-9A-Fa-f]{1,6}|0{0,9}[0-9]{1,7});?"
-    r"|(?:shy|zwj|zwnj|lrm|rlm|NoBreak|ZeroWidthSpace);))+"
+    rf"|&(?:amp;)*(?:#(?:[xX]0{{0,9}}[0-9A-Fa-f]{{1,6}}|0{{0,9}}[0-9]{{1,7}});?|(?:{_UNSEEN});))+"
 )
-_ONE = re.compile(r"[uUxX]\{?([0-9A-Fa-f]+)|#([0-9]+)|(shy|zwj|zwnj|lrm|rlm|NoBreak|ZeroWidthSpace);")
-_NAMED = {"shy": "\u00ad", "zwj": "\u200d", "zwnj": "\u200c", "lrm": "\u200e", "rlm": "\u200f"}
-_UNSEEN = "\u200b"
+_ONE = re.compile(rf"((?:#[xX]?[0-9A-Fa-f]+|{_UNSEEN});?)|[uUx]\{{?([0-9A-Fa-f]+)")
 _NOUGHT = "\x00"  # for what is no character: a rule for invisible ones tells whether it parts words
 _LONE = re.compile("[\ud800-\udfff]")
 _MOST_NESTED = 3  # escapes of escapes
@@ -49,14 +49,11 @@ def from_escapes(text: str) -> tuple[str, bool]:
 
 
 def _character(escape: re.Match[str]) -> str:
-    """What one escape stands for; from 128 to 159 as browsers read it, Windows-1252."""
-    base16, base10, name = escape.groups()
-    if name:
-        return _NAMED.get(name, _UNSEEN)
-    code = int(base16, 16) if base16 else int(base10)
-    if 0x80 <= code < 0xA0:
-        return bytes([code]).decode("cp1252", "ignore") or _NOUGHT
-    return chr(code) if code <= sys.maxunicode else _NOUGHT
+    """What one escape stands for."""
+    reference, code = escape.groups()
+    if reference:
+        return html.unescape(f"&{reference}") or _NOUGHT
+    return chr(int(code, 16)) if int(code, 16) <= sys.maxunicode else _NOUGHT
 
 
 def _letters(found: str, before: str, after: str) -> int:
