@@ -64,13 +64,14 @@ def _scan(options: argparse.Namespace) -> bool:
 
 
 def _calibrate(options: argparse.Namespace) -> bool:
-    """Print the threshold that suits the benign lines of a file; never a reason to fail."""
+    """Print the threshold that suits the benign lines of a file. Nothing is flagged by that: False."""
     from guardlib.runtime.guard import Guard
 
     guard = Guard.load(options.guard, threads=options.threads)
     with _opened(options) as stream:
         texts = [line for line in _lines(stream) if line.strip()]
-    print(f"{guard.calibrate(texts, options.fpr):.6f} flags at most {options.fpr:.3g} of these {len(texts):,} texts")
+    threshold = guard.calibrate(texts, options.fpr)  # printed in full: rounded down it could flag one more
+    print(f"{threshold!r} flags at most {options.fpr:.3g} of these {len(texts):,} texts")
     return False
 
 
@@ -169,8 +170,8 @@ def _opened(options: argparse.Namespace) -> contextlib.AbstractContextManager[Bi
         return options.file.open("rb")
     except OSError as error:
         raise ValueError(
-            f"{options.file} cannot be read ({error.strerror}); expected one that holds the text: "
-            "python -m guardlib scan -f FILE"
+            f"{options.file} cannot be read ({error.strerror}); expected a file of text: python -m guardlib "
+            f"{options.command} {'-f ' if options.command == _SCAN else ''}FILE"
         ) from None
 
 

@@ -172,7 +172,7 @@ class DistillationConfig:
     batch_size: int = 16  # sequences
     accumulate: int = 1
     epochs: int = 1
-    start_steps: int = 75  # optimizer steps alone, before any recipe begins: the luck of random weights is spent there
+    start_steps: int = 75  # optimizer steps alone, from random weights, that the recipes of a seed share
     max_steps: int | None = 150  # optimizer steps after them; None: all epochs in full
     learning_rate: float = 2e-3
     weight_decay: float = 0.01

@@ -37,7 +37,7 @@ from guardlib.distillation.pair import (
     save_language_model,
     teacher_dtype,
 )
-from guardlib.distillation.student_router import collapse_report, mean_use
+from guardlib.distillation.student_router import collapse_reports
 from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import distil
 from guardlib.paths import project_root, stage_folder
@@ -104,9 +104,8 @@ def run(options: argparse.Namespace) -> int:
         "coverage": settled.coverage,
         "sizes": compression(teacher, student, test).to_dict("records"),
     }
-    steps = folder / "steps.csv"
-    if RECIPES[options.recipe].routed and steps.is_file():
-        results["expert_use"] = collapse_report(mean_use(pd.read_csv(steps)))
+    if RECIPES[options.recipe].routed:
+        results["expert_use"] = collapse_reports(pd.read_csv(folder / "steps.csv"))
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results, indent=2))
     return 0

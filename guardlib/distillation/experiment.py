@@ -18,7 +18,7 @@ from guardlib.distillation.finished import keep, model_digest, recall, text_dige
 from guardlib.distillation.guard_teachers import HubClassifier
 from guardlib.distillation.objective import ALONE, PARTS, RECIPES
 from guardlib.distillation.pair import LanguageModel, Match, check_length, match, teacher_dtype
-from guardlib.distillation.student_router import collapse_report, mean_use
+from guardlib.distillation.student_router import collapse_reports
 from guardlib.distillation.text import Pieces, open_text
 from guardlib.distillation.trainer import check_resumable, distil, run_identity
 from guardlib.fingerprint import code_digests, digest_of
@@ -27,7 +27,7 @@ _TOKENIZER_TEXTS = 4000  # enough for a few thousand merges
 _COMPARED = "routed"  # the recipe that all others are controls of
 _MANY = 1000  # epochs: the teacher reads as long as it has steps
 _TEACHER_EVALUATIONS = 6
-_START_SEEDS = 1000  # after the recipes' own: no batch comes twice because it began both
+_START_SEEDS = 1000  # added to a seed for its start's order of batches, or the recipes would read the same ones first
 _IN_RANGE = (0.1, 10.0)  # of a raw loss where it first counts: beyond, one part drowns the others
 
 
@@ -102,10 +102,10 @@ def make_student(config: DistillationConfig, tokenizer, seed: int) -> LanguageMo
 def teach(setting: Setting, profile: Profile, folder: Path, bar: bool = True) -> pd.DataFrame:
     """A student of every recipe and seed; a row each, on the test text: perplexity, bits per character, what is kept.
 
-    Those of one seed go on from the same student, trained alone for ``distillation.start_steps``: a student that has
-    learnt nothing is taught by luck, and no pair at hand is one. Logs go to ``folder/<recipe>_<seed>``. A student that
-    was finished with these settings, texts and teacher before the stage was cut short is not trained again (unless
-    ``distillation.resume`` is off).
+    Those of one seed go on from the same student, trained alone for ``distillation.start_steps``: what a teacher does
+    to random weights is mostly chance, and a student in use has been trained before. Logs go to
+    ``folder/<recipe>_<seed>``. A student that was finished with these settings, texts and teacher before the stage was
+    cut short is not trained again (unless ``distillation.resume`` is off).
 
     Raises:
         CheckpointError: an unfinished student's checkpoint is of other settings, texts, teacher or code.
@@ -200,17 +200,11 @@ def starts(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def expert_use(folder: Path, profile: Profile) -> pd.DataFrame:
-    """:func:`collapse_report` of every routed student, apart for each number of experts per token.
-
-    A router that is even while it has one expert per token, and later picks the same ones for all, has collapsed too.
-    """
-    rows = []
-    for seed in range(profile.seed, profile.seed + profile.distillation.seeds):
-        steps = steps_of(folder, _COMPARED, seed).dropna(subset="experts")
-        for experts, part in steps.groupby("experts"):
-            report = collapse_report(mean_use(part))
-            rows.append({"seed": seed, "experts_per_token": int(experts), **report})
-    return pd.DataFrame(rows)
+    """:func:`.student_router.collapse_reports` of every routed student, with its seed."""
+    seeds = range(profile.seed, profile.seed + profile.distillation.seeds)
+    return pd.DataFrame(
+        [{"seed": seed, **row} for seed in seeds for row in collapse_reports(steps_of(folder, _COMPARED, seed))]
+    )
 
 
 def headline(teacher: dict, summary: pd.DataFrame, use: pd.DataFrame, guard_effect: pd.DataFrame) -> dict:

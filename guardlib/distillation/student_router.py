@@ -141,12 +141,6 @@ def use_of_experts(weight_NE: Tensor) -> list[float]:
     return weight_NE.detach().float().mean(0).tolist()
 
 
-def mean_use(steps: pd.DataFrame) -> list[float]:
-    """Mean over logged ``steps`` of the columns ``expert_use_0``, ``expert_use_1`` and so on."""
-    columns = [column for column in steps if column.startswith("expert_use_")]
-    return steps[sorted(columns, key=lambda name: int(name.rsplit("_", 1)[1]))].mean().tolist()
-
-
 def collapse_report(use_E: Sequence[float]) -> dict:
     """``collapsed``, the most used expert, its share, and the entropy of use as a share of the highest possible."""
     use = np.asarray(use_E, float)
@@ -159,3 +153,16 @@ def collapse_report(use_E: Sequence[float]) -> dict:
         "share": float(use[best]),
         "entropy": min(max(entropy, 0.0), 1.0),
     }
+
+
+def collapse_reports(steps: pd.DataFrame) -> list[dict]:
+    """:func:`collapse_report` of a run's logged ``steps``, apart for each number of experts per token.
+
+    A router that is even while it has one expert per token, and later picks the same ones for all, has collapsed too.
+    """
+    columns = [column for column in steps if column.startswith("expert_use_")]
+    columns.sort(key=lambda name: int(name.rsplit("_", 1)[1]))
+    return [
+        {"experts_per_token": int(experts), **collapse_report(part[columns].mean().tolist())}
+        for experts, part in steps.dropna(subset="experts").groupby("experts")
+    ]

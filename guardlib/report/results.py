@@ -231,7 +231,10 @@ def benchmark_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Benchmark": status["benchmark"].map(readable),
-            "Ran": status["ran"].map({True: "yes", False: "no: its data were not there"}),
+            "Ran": [
+                "yes" if row.ran else "no: its data were not there" if not row.failed else "no: it failed"
+                for row in status.itertuples()
+            ],
             "Measures": status["measures"],
             "Attacks": status["positive"],
         }
@@ -241,7 +244,8 @@ def benchmark_table(run: Run) -> pd.DataFrame:
 def _not_run(run: Run) -> list[str]:
     """A line that names the benchmarks whose data were not there, if any."""
     status = read_status(run.folders["01_data"])
-    names = ", ".join(readable(name) for name in status.loc[~status["ran"].astype(bool), "benchmark"])
+    absent = ~status["ran"].astype(bool) & ~status["failed"].astype(bool)
+    names = ", ".join(map(readable, status.loc[absent, "benchmark"]))
     return [f"Not run, for want of their data: {names}."] if names else []
 
 
@@ -262,7 +266,7 @@ def comparison_table(run: Run) -> pd.DataFrame:
     """What the guard gains on each other system over all benchmarks, paired: points with their interval, Holm's p."""
     rows = pd.DataFrame(run.results["comparisons"])
     gains = [f"{100 * r.difference:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}]" for r in rows.itertuples()]
-    p = [f"{value:.2g}" if value == value else tables.DASH for value in rows["p_holm"].astype(float)]  # nan: no test
+    p = [f"{value:.2g}" if pd.notna(value) else tables.DASH for value in rows["p_holm"]]
     names = {name: look.label for name, look in looks(list(rows["other"].unique())).items()}
     shown = {"Other": rows["other"].map(names), "Metric": rows["metric"], "n": rows["n"].map("{:,}".format)}
     return pd.DataFrame(shown | {"The guard gains (points)": gains, "p (Holm)": p})

@@ -175,7 +175,8 @@ class Guard:
 
         Raises:
             TypeError: see :meth:`scan`.
-            ValueError: ``fpr`` outside [0, 1], or so few texts that not one might be flagged.
+            ValueError: ``fpr`` outside [0, 1], so few texts that not one might be flagged, or more than the share of
+                them with the highest score there is.
         """
         if not 0 <= fpr <= 1:
             raise ValueError(f"fpr is {fpr}; expected a share from 0 to 1, such as 0.01")
@@ -183,8 +184,14 @@ class Guard:
             needed = f"at least {math.ceil(1 / fpr):,}" if fpr else "an fpr above 0"
             raise ValueError(f"{len(benign):,} texts are too few for an fpr of {fpr:g}; expected {needed}")
         scores = np.array([verdict.score for verdict in self.scan_iter(benign, truncate=True)])
-        self.threshold = threshold_at_fpr(scores, np.zeros(len(scores), int), fpr)
-        return self.threshold
+        threshold = threshold_at_fpr(scores, np.zeros(len(scores), int), fpr)
+        if threshold > 1:
+            raise ValueError(
+                f"{(scores == 1).sum():,} of {len(scores):,} texts score 1, more than an fpr of {fpr:g} lets pass; "
+                "expected benign ones: look at them with scan"
+            )
+        self.threshold = threshold
+        return threshold
 
     @overload
     def scan(

@@ -70,7 +70,7 @@ _DELETIONS, _MANY_DELETIONS = re.compile("[\b\x7f]+"), re.compile("[\b\x7f]{3}")
 #: Escaped ASCII letters, which no browser writes (RFC 3986, section 2.3).
 _ESCAPED_LETTER = re.compile("%(?:[46][1-9A-Fa-f]|[57][0-9Aa])")
 _MIN_ESCAPED = 3
-_ESCAPED = re.compile(r"\\[uUx]|&[#a-zA-Z]")  # may be an escape
+_MAY_BE_ESCAPED = re.compile(r"\\[uUx]|&[#a-zA-Z]")
 #: These two differ in the order of the words alone.
 _REVERSALS = ("reversed", "reversed words")
 #: Where a text within a text may stand: in quotes, after a colon, on a line of its own.
@@ -143,7 +143,7 @@ class Unfolder:
         """The readings of ``text``, at least one. Cost is linear in its length; nothing hidden: one pass over it."""
         name, current = RAW, text
         beside: list[View] = []  # what turning a whole text would make unreadable
-        if _ESCAPED.search(current):
+        if _MAY_BE_ESCAPED.search(current):
             name, current = self._unescape(name, current)
         if "\b" in current or "\x7f" in current:
             undone, deleted = apply_deletions(current)
@@ -160,7 +160,7 @@ class Unfolder:
                     if rule == "upside down" and self._leaves_unread(undone, current):
                         beside.append(View(name, current, name not in _OPEN))
                     name, current = rule, undone
-            if _ESCAPED.search(current):
+            if _MAY_BE_ESCAPED.search(current):
                 name, current = self._unescape(name, current)
         for rule, pattern, decode in self._segments:
             if rule == "url" and current.count("%") < _MIN_ESCAPED:
@@ -193,7 +193,9 @@ class Unfolder:
         plain, letters = from_escapes(structured)
         if structured != text:
             return "structure", plain
-        return (ESCAPED_LETTERS if letters else ESCAPES if plain != text and name == RAW else name), plain
+        if letters:
+            return ESCAPED_LETTERS, plain
+        return (ESCAPES if name == RAW and plain != text else name), plain
 
     def _turn_whole(self, current: str) -> list[View]:
         """What rules for a whole text make of one that does not read as language."""

@@ -70,7 +70,7 @@ def long_pair(tmp_path_factory):
     return model, GuardModel(graphs.front, graphs.deep, threads=1)
 
 
-@pytest.mark.parametrize("size", [(1, 4), (64, 4), (1, 512), (64, 128), (64, 512)])
+@pytest.mark.parametrize("size", [(1, 4), (64, 4), (1, 512), (8, 512), (64, 128), (64, 512)])
 def test_one_graph_takes_every_batch_and_length(long_pair, size):
     model, graphs = long_pair
     rng = np.random.default_rng(0)

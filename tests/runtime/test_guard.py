@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -109,6 +110,15 @@ def test_what_no_threshold_can_be_had_from_is_refused(guard, count, fpr, said):
     before = guard.threshold
     with pytest.raises(ValueError, match=said):
         guard.calibrate(["hello"] * count, fpr)
+    assert guard.threshold == before
+
+
+def test_texts_that_all_score_highest_give_no_threshold(guard, monkeypatch):
+    sure = dataclasses.replace(guard.scan("hello"), score=1.0)
+    monkeypatch.setattr(type(guard), "scan_iter", lambda self, texts, **_: [sure] * len(texts))
+    before = guard.threshold
+    with pytest.raises(ValueError, match=r"200 of 200 texts score 1, more than an fpr of 0\.01"):
+        guard.calibrate(["hello"] * 200)
     assert guard.threshold == before
 
 

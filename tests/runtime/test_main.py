@@ -97,6 +97,10 @@ def test_a_threshold_for_texts_of_ones_own(options, tmp_path, capsys):
     assert sum(row["flagged"] for row in rows if row["line"] % 2) <= 2
     assert main(["calibrate", str(path), "--fpr", "0.01", *options]) == 2
     assert "at least 100" in capsys.readouterr().err
+    assert main(["calibrate", "no/such/file", *options]) == 2
+    said = capsys.readouterr().err
+    assert "no/such/file cannot be read" in said
+    assert said.endswith("python -m guardlib calibrate FILE\n")
 
 
 def test_lines_of_a_pipe_are_judged_as_they_come(options):
