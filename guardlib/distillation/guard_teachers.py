@@ -5,7 +5,7 @@ Legend: B texts of a batch, K classes (4; 2 for a teacher that only tells attack
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -98,7 +98,7 @@ class HubClassifier:
             ) from error
         self.model.eval().requires_grad_(False)
         self.columns = class_columns(self.model.config.id2label, benign, name)
-        self._ours = set(LABEL_NAMES) <= {str(label).lower() for label in self.model.config.id2label.values()}
+        self._ours = _has_ours(self.model.config.id2label.values())
         self.features = self.model.config.hidden_size
         self.identity = f"{name} {model_digest(self.model)} {self.columns}"
         self.max_length = min(max_length, self.tokenizer.model_max_length)
@@ -125,7 +125,7 @@ def fold(logits_BK: Tensor, classes: int) -> Tensor:
 def class_columns(id2label: dict[int, str], benign: str | None, name: str) -> list[int]:
     """Columns in our order: the four classes where it has them by name, else the benign one and then all others."""
     names = {str(label).lower(): int(column) for column, label in id2label.items()}
-    if set(LABEL_NAMES) <= names.keys():
+    if _has_ours(names):
         return [names[label] for label in LABEL_NAMES]
     wanted = (benign.lower(),) if benign else _BENIGN_NAMES
     found = [column for label, column in names.items() if label in wanted]
@@ -135,3 +135,8 @@ def class_columns(id2label: dict[int, str], benign: str | None, name: str) -> li
             "project, or two and more of which one is benign: name that one (benign=…)"
         )
     return [found[0], *(column for column in sorted(names.values()) if column != found[0])]
+
+
+def _has_ours(labels: Iterable[str]) -> bool:
+    """Whether the four classes are among ``labels``."""
+    return set(LABEL_NAMES) <= {str(label).lower() for label in labels}

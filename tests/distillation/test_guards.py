@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -148,6 +150,17 @@ def test_a_sequence_classifier_of_a_folder_can_teach(tmp_path):
     row = guidance.rows[0]
     assert {f"{kind}_{part}" for kind in ("raw", "weighted") for part in ("kd", "feature", "contrastive")} < row.keys()
     assert loss.item() == pytest.approx(sum(value for name, value in row.items() if name.startswith("weighted_")))
+    nowhere = judged._replace(logits=judged.logits * torch.nan)
+    unsound = SimpleNamespace(judge=lambda *_: nowhere, features=teacher.features)
+    with (
+        Guidance(student, unsound, frame["text"], CONFIG) as guidance,
+        pytest.raises(DistillationError, match=r"'kd'.*nan"),
+    ):
+        guidance(batch, student(*to_tensors(batch.inputs, torch.device("cpu"))), 0.5)
+    teacher.columns = [1, 0, 0]  # as of two kinds of attack
+    three, logits = teacher.judge(batch, texts).logits, judged.logits
+    assert three.shape == logits.shape
+    assert torch.allclose(three[:, 1], logits[:, 1] + math.log(2), atol=1e-4)
     with pytest.raises(PairError, match=r"cannot be loaded|is no folder"):
         HubClassifier(str(tmp_path / "nothing"))
 

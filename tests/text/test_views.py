@@ -45,7 +45,19 @@ def each_word(text: str, joint: str, between: str) -> str:
 
 MORSE_WORDS = [" ".join(MORSE[char] for char in word) for word in PLAIN.lower().split()]
 
+#: How an escape of a character is written, given its number.
+ESCAPED = {
+    "JSON": r"\u{:04x}", "JSON, escaped": r"\\u{:04X}", "JavaScript": r"\u{{{:x}}}", "Python": r"\U{:08x}",
+    "Python's bytes": r"\x{:02x}", "Java": r"\uu{:04x}", "escapes": r"\u005cu{:04x}",
+    "many backslashes": r"\\\\u{:04x}",
+    "HTML": "&#{};", "HTML in base 16": "&#x{:X};", "HTML, escaped": "&amp;#{};", "HTML, noughts, no marks": "&#0000{}",
+}  # fmt: skip
+
 TRICKS = {
+    **{
+        f"escapes of {kind}": ("escaped letters", "".join(form.format(ord(char)) for char in PLAIN))
+        for kind, form in ESCAPED.items()
+    },
     "word order": ("word order", " ".join(PLAIN.split()[::-1])),
     "reversed": ("reversed", PLAIN[::-1]),
     "reversed words": ("reversed words", " ".join(word[::-1] for word in PLAIN.split())),
@@ -58,7 +70,6 @@ TRICKS = {
     "hex spaced": ("hex", PLAIN.encode().hex(" ")),
     "hex spaced beside hex words": ("hex", f"be {PLAIN.encode().hex(' ')} ad"),
     "hex with colons": ("hex", PLAIN.encode().hex(":")),
-    "hex escapes": ("escaped letters", "".join(f"\\x{byte:02x}" for byte in PLAIN.encode())),
     "url": ("url", "".join(f"%{byte:02X}" for byte in PLAIN.encode())),
     "url spaces": ("url", PLAIN.replace(" ", "%20")),
     "spaced": ("spaced", each_word(PLAIN, " ", "   ")),
@@ -141,20 +152,6 @@ TRICKS = {
         "invisible",
         "".join(f"😀{selectors(PLAIN[start : start + 2].encode())}" for start in range(0, len(PLAIN), 2)),
     ),
-    "escapes of JSON": ("escaped letters", "".join(f"\\u{ord(char):04x}" for char in PLAIN)),
-    "escapes of JSON, escaped": ("escaped letters", "".join(f"\\\\u{ord(char):04X}" for char in PLAIN)),
-    "escapes of JavaScript": ("escaped letters", "".join(f"\\u{{{ord(char):x}}}" for char in PLAIN)),
-    "escapes of Python": ("escaped letters", "".join(f"\\U{ord(char):08x}" for char in PLAIN)),
-    "references of HTML": ("escaped letters", "".join(f"&#{ord(char)};" for char in PLAIN)),
-    "references of HTML in base 16": ("escaped letters", "".join(f"&#x{ord(char):X};" for char in PLAIN)),
-    "references of HTML with noughts, without semicolons": (
-        "escaped letters",
-        "".join(f"&#0000{ord(char)}" for char in PLAIN),
-    ),
-    "references of HTML, escaped": ("escaped letters", "".join(f"&amp;#{ord(char)};" for char in PLAIN)),
-    "escapes of Java": ("escaped letters", "".join(f"\\uu{ord(char):04x}" for char in PLAIN)),
-    "escapes of escapes": ("escaped letters", "".join(f"\\u005cu{ord(char):04x}" for char in PLAIN)),
-    "escapes under many backslashes": ("escaped letters", "".join(f"\\\\\\\\u{ord(char):04x}" for char in PLAIN)),
     "escapes in base64": (
         "base64",
         base64.b64encode("".join(f"\\u{ord(char):04x}" for char in PLAIN).encode()).decode(),

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
@@ -41,13 +40,14 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
         [*launcher, str(script), str(tmp_path / "two")], env=os.environ | environment, stderr=subprocess.PIPE, text=True
     ) as launched:
         history = run(tmp_path / "one", accumulate=2)
-        run(tmp_path / "half", accumulate=1)
+        of_half = run(tmp_path / "half", accumulate=1)
         _, error = launched.communicate(timeout=120)
     assert launched.returncode == 0, error
     of_two = pd.read_csv(tmp_path / "two" / "history.csv")
     assert of_two["step"].tolist() == history["step"].tolist()
     assert of_two["tokens"].tolist() == history["tokens"].tolist()
-    np.testing.assert_allclose(of_two["val_loss"], history["val_loss"], atol=2e-3)
+    losses = [run["val_loss"].iloc[-1] for run in (history, of_two, of_half)]
+    assert abs(losses[1] - losses[0]) < abs(losses[2] - losses[0]) / 20, losses
     alone, together, half = (
         load_file(tmp_path / name / "checkpoints" / "best.safetensors") for name in ("one", "two", "half")
     )
