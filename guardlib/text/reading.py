@@ -146,9 +146,12 @@ def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator
 
 def worst_window(windows: Sequence[Window], attack_scores: np.ndarray, texts: int) -> np.ndarray:
     """For each text the index of its window with the highest attack score [W] → int64 [N]; the first wins a tie."""
-    owners = np.array([window.text for window in windows])
-    order = np.lexsort((np.arange(len(windows)), -attack_scores, owners))
-    _, first = np.unique(owners[order], return_index=True)
-    if len(first) != texts:
-        raise ValueError(f"windows cover {len(first)} of {texts} texts; expected each text to have at least one")
-    return order[first]
+    scores = attack_scores.tolist()  # one text has a window or two: a loop is faster than sorting arrays
+    worst = [-1] * texts
+    for index, window in enumerate(windows):
+        if worst[window.text] < 0 or scores[index] > scores[worst[window.text]]:
+            worst[window.text] = index
+    if -1 in worst:
+        covered = texts - worst.count(-1)
+        raise ValueError(f"windows cover {covered} of {texts} texts; expected each text to have at least one")
+    return np.array(worst, np.int64)

@@ -14,8 +14,9 @@ from guardlib.data.records import SourceError
 from guardlib.evaluation.benchmarks import CORPUS_LICENCE, Context, benchmark
 from guardlib.labels import HARMFUL_REQUEST, Label
 
-#: Base texts per label and transform: there are many transforms; those with a wrapper make long texts.
-_TRANSFORMED, _WRAPPED, _INJECTED, _UNMET = 150, 40, 60, 60
+#: Base texts per label and transform: there are many transforms; those with a wrapper make long texts. The few flips
+#: are the field's own measure: every goal, and as many benign texts.
+_FLIPPED, _TRANSFORMED, _WRAPPED, _INJECTED, _UNMET = 600, 150, 40, 60, 60
 #: Characters that nearly all harmful goals keep to: a code makes texts long, and length must not tell the two apart.
 _GOAL_LENGTH = 150
 HIDDEN_GOALS = "a harmful goal (AdvBench, held-out corpus) under the transform, not benign text under the same one"
@@ -115,7 +116,7 @@ def _named(names: list[str]) -> dict[str, str]:
     over_defence=ENCODED,
 )
 def flipattack(context: Context) -> pd.DataFrame:
-    return _transformed(context, _named(attacks_of("flip")))
+    return _transformed(context, _named(attacks_of("flip")), _FLIPPED)
 
 
 @benchmark(
