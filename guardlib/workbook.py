@@ -31,6 +31,7 @@ from guardlib.report.provenance import (
     ManifestError,
     describe_machine,
     describe_outputs,
+    discard_checkpoints,
     git_commit,
     missing_outputs,
     output_files,
@@ -272,10 +273,11 @@ class Stage:
         }
         return "\n".join(f"{name:<9} {value}" for name, value in rows.items())
 
-    def finish(self, headline: dict | None = None) -> pd.DataFrame:
+    def finish(self, headline: dict | None = None, trained: bool = False) -> pd.DataFrame:
         """Hash what was written, write the manifest, and return the outputs as a table (file, bytes, sha256).
 
-        Files of an earlier run that this one did not write again stay, but are no outputs of it.
+        Of a stage that ``trained``, the checkpoints are removed at the very end: whatever fails before, the next run
+        goes on from them. Files of an earlier run that this one did not write again stay, but are no outputs of it.
 
         Raises:
             StageError: nothing was written, a headline value is no scalar, or the disk refuses.
@@ -292,6 +294,8 @@ class Stage:
             raise StageError(disk_error(error, self._folder)) from None
         except ValueError as error:
             raise StageError(f"{self.name}: {error}") from None
+        if trained:
+            discard_checkpoints(self._folder)
         rows = [(name, row["bytes"], row["sha256"][:12]) for name, row in outputs.items()]
         return pd.DataFrame(rows, columns=["file", "bytes", "sha256"])
 

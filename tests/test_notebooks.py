@@ -162,7 +162,7 @@ def check_release(root: Path) -> None:
     target = publish(profile, root, root / "release")
     assert Guard.load(target, threads=1).scan("hello").route in ("fast", "deep")
     card = (target / CARD).read_text(encoding="utf-8")
-    for words in ("corpus_attacks", "Apache-2.0", "95 %"):
+    for words in ("corpus_attacks", "corpus_goals", "Apache-2.0", "95 %"):
         assert words in card
     data = root / "artifacts" / "smoke" / "01_data" / "manifest.json"
     manifest = json.loads(data.read_text(encoding="utf-8"))

@@ -131,7 +131,7 @@ def corpus_status(used: Mapping[str, int]) -> list[dict]:
     return [
         {
             "name": f"corpus_{part}",
-            "dataset_id": f"guardlib/data/corpus/{part}.jsonl",
+            "dataset_id": f"guardlib/data/corpus/{part}*.jsonl",
             "config": None,
             "revision": None,
             "licence": "Apache-2.0",

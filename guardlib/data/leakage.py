@@ -16,6 +16,10 @@ from tqdm.auto import tqdm
 from guardlib.data.attacks import ATTACKS, from_base64
 from guardlib.data.minhash import BAR_DELAY, Index, shares_band, shingles, signatures
 from guardlib.data.records import fold
+from guardlib.text.decoders import apply_deletions, from_word_structure
+from guardlib.text.escapes import from_escapes
+from guardlib.text.invisible import strip_invisible
+from guardlib.text.views import CODES
 
 LEAK_COLUMNS = ("row", "benchmark", "example_id", "kind", "similarity")
 KINDS = ("exact", "near", "decoded", "contained")
@@ -26,17 +30,22 @@ MAX_DECODED = 20_000  # characters
 _BITS = 24  # of the table of shingles seen in a benchmark
 _SHIFT = np.uint32(32 - _BITS)
 _CHUNK = 4096  # forms at a time
+_NESTED = 2  # codes within one another
 _JOB = 2048  # texts that a worker decodes at a time, about a second
 
 _WORD = re.compile(r"\w+")
 _SEGMENT = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
-_LEET = str.maketrans("013457@$", "oieastas")
+#: Digits for letters, of which 1 may be i or l: both sides are compared by what is left when all that could be meant
+#: for another is the same.
+_SKELETON = str.maketrans("013457@$9l|", "oieastasgii")
 
-#: Decoders beyond the inverses of ATTACKS: tricks that occur in the sources.
+#: Decoders beyond the inverses of ATTACKS: tricks that occur in the sources, and those that the guard's reader undoes.
 _DECODERS: tuple[Callable[[str], str], ...] = (
     lambda text: " ".join(_segments(text)),
     unquote,
-    lambda text: text.translate(_LEET),
+    lambda text: _without_codes(from_escapes(strip_invisible(text))[0]),
+    from_word_structure,
+    lambda text: apply_deletions(text)[0],
 )
 
 
@@ -65,9 +74,25 @@ def _segments(text: str) -> Iterator[str]:
             yield from_base64(segment)
 
 
+def _without_codes(text: str) -> str:
+    """``text`` with every segment that is a code of bytes as what it spells, and codes within codes."""
+    for _ in range(_NESTED):
+        before = text
+        for _, pattern, decode in CODES:
+            text = pattern.sub(lambda match, decode=decode: decode(match.group()) or match.group(), text)
+        if text == before:
+            break
+    return text
+
+
 def all_decoders() -> tuple[Callable[[str], str], ...]:
     """Every inverse of ATTACKS, as they are registered now, and a few more decoders."""
     return (*(attack.inverse for attack in ATTACKS.values() if attack.inverse), *_DECODERS)
+
+
+def _words(folded: str) -> list[str]:
+    """The words of a folded text, with digits for letters as letters."""
+    return _WORD.findall(folded.translate(_SKELETON))
 
 
 def few_characters(folded: str) -> bool:
@@ -91,12 +116,12 @@ class LeakFinder:
     """Finds rows that are, hold or hide a row of ``benchmarks`` (``text, benchmark, example_id``), or a near copy.
 
     Both sides are taken as written and in every decoded form; near copies are looked for wherever at least one side is
-    as written. Near: Jaccard similarity of 5-gram shingles of at least ``threshold``; candidates by LSH (a pair at 0.8
-    is found with probability 0.998), the similarity itself is exact. Forms of up to eight different characters (bits,
-    Morse) are near to all others of their kind and are compared by what they decode to. Held: a benchmark row of eight
-    words or more, as written, stands word for word within a form of the row (a goal that a jailbreak quotes). What is
-    found depends on each row's text alone and is remembered by text, so that checking a dataset again after it was put
-    together costs next to nothing.
+    as written, with digits that stand for letters as those letters. Near: Jaccard similarity of 5-gram shingles of at
+    least ``threshold``; candidates by LSH (a pair at 0.8 is found with probability 0.998), the similarity itself is
+    exact. Forms of up to eight different characters (bits, Morse) are near to all others of their kind and are compared
+    by what they decode to. Held: a benchmark row of eight words or more, as written, stands word for word within a form
+    of the row (a goal that a jailbreak quotes). What is found depends on each row's text alone and is remembered by
+    text, so that checking a dataset again after it was put together costs next to nothing.
     """
 
     def __init__(self, benchmarks: pd.DataFrame, threshold: float = 0.8, progress: bool = False) -> None:
@@ -111,7 +136,7 @@ class LeakFinder:
         self._hidden = _Targets([form for form, (_, decoded) in self._targets.items() if decoded], threshold)
         openings: dict[tuple[str, ...], list[tuple[list[str], str]]] = {}
         for form in (form for form, (_, decoded) in self._targets.items() if not decoded):
-            words = _WORD.findall(form)
+            words = _words(form)
             if len(words) >= MIN_CONTAINED:
                 openings.setdefault(tuple(words[:MIN_CONTAINED]), []).append((words, form))
         self._openings = openings
@@ -152,7 +177,7 @@ class LeakFinder:
 
     def _held(self, form: str) -> tuple[str, float] | None:
         """A benchmark row that stands word for word in ``form``, and its share of the words."""
-        words = _WORD.findall(form)
+        words = _words(form)
         for start in range(len(words) - MIN_CONTAINED + 1):
             for target, text in self._openings.get(tuple(words[start : start + MIN_CONTAINED]), ()):
                 if words[start : start + len(target)] == target:
@@ -173,7 +198,7 @@ class _Targets:
     def __init__(self, texts: list[str], threshold: float) -> None:
         self._texts = texts = [text for text in texts if not few_characters(text)]
         self._threshold = threshold
-        self._shingles = shingles(texts)
+        self._shingles = shingles([text.translate(_SKELETON) for text in texts])
         self._signed = signatures(self._shingles)
         self._seen = np.zeros(1 << _BITS, dtype=bool)
         for hashes in self._shingles:
@@ -183,7 +208,8 @@ class _Targets:
         """``(position in forms, target, similarity)``: for each form that has a near copy, one of them."""
         places, kept = [], []
         for start in range(0, len(forms), _CHUNK):
-            for place, hashes in enumerate(shingles(forms[start : start + _CHUNK]), start=start):
+            chunk = [form.translate(_SKELETON) for form in forms[start : start + _CHUNK]]
+            for place, hashes in enumerate(shingles(chunk), start=start):
                 if self._could_be_near(hashes):
                     places.append(place)
                     kept.append(hashes)

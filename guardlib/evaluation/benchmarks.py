@@ -228,12 +228,16 @@ def paired_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["benchmark"].isin(names)]
 
 
+def underived_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of those benchmarks that are not made of others' rows; score or benchmark rows."""
+    return rows[~rows["benchmark"].isin([entry.name for entry in BENCHMARKS.values() if entry.derived])]
+
+
 def pooled_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of those benchmarks whose texts stand in no other, for figures over all; score or benchmark rows."""
-    derived = [entry.name for entry in BENCHMARKS.values() if entry.derived]
+    """Rows that stand in one benchmark alone, for figures over all; score or benchmark rows."""
     elsewhere = [entry.name for entry in BENCHMARKS.values() if entry.benign_elsewhere]
-    benign = rows["label"] == Label.BENIGN
-    return rows[~rows["benchmark"].isin(derived) & ~(rows["benchmark"].isin(elsewhere) & benign)]
+    rows = underived_rows(rows)
+    return rows[~(rows["benchmark"].isin(elsewhere) & (rows["label"] == Label.BENIGN))]
 
 
 def group_of(base: str) -> str:

@@ -119,7 +119,8 @@ def browse(rows: pd.DataFrame, benchmarks: pd.DataFrame, guardrail: Guardrail | 
         text = html.escape(row["text"])
         if guardrail is not None:
             span = html.escape(highest_spans(guardrail, [row["text"]])[0])
-            text = text.replace(span, f"<mark>{span}</mark>") if span in text else f"{text}<hr>unfolded: {span}"
+            marked = text.replace(span, f"<mark>{span}</mark>") if span else text
+            text = f"{text}<hr>unfolded: {span}" if span and marked == text else marked
         facts = f"{row['system']}: {row['error']}, {row['label']}, score {row['score']:.3f} ({row['benchmark']})"
         shown.value = (
             f"<b>{number.value + 1} of {len(part):,}</b> {facts}<pre style='white-space:pre-wrap'>{text}</pre>"

@@ -203,12 +203,15 @@ def sign_flip(net: np.ndarray, alternative: str = "two-sided", samples: int = 99
     return float(drawn.pvalue)
 
 
-def compare(rows: pd.DataFrame, system: str, other: str) -> pd.DataFrame:
-    """Paired test of ``system`` against ``other`` on the same examples, per benchmark and over all of them ("all").
+def compare(rows: pd.DataFrame, system: str, other: str) -> dict[str, float]:
+    """Paired test of ``system`` against ``other`` on the same examples, all benchmarks together.
 
     Returns:
-        columns benchmark, system, other, n, only_system_right, only_other_right (rows), difference (accuracy), p_value
-        (of that difference, over base texts: :func:`sign_flip`). ValueError if the two did not score the same examples.
+        n, only_system_right, only_other_right (rows), difference (accuracy), p_value (of that difference, over base
+        texts: :func:`sign_flip`).
+
+    Raises:
+        ValueError: one of them has no rows, or the two did not score the same examples.
     """
     judged = prepared(rows)
     judged["right"] = judged["flagged"] == judged["positive"]
@@ -227,15 +230,11 @@ def compare(rows: pd.DataFrame, system: str, other: str) -> pd.DataFrame:
             f"{system!r} has {len(a)} rows and {other!r} {len(b)}, not of the same examples; score both on all"
         )
     pairs = pd.DataFrame({"a": a & ~b.reindex(a.index), "b": ~a & b.reindex(a.index)}).reset_index()
-    pairs = pairs.assign(base=clusters(pairs["example_id"]), net=pairs["a"].astype(int) - pairs["b"].astype(int))
-    parts = [*pairs.groupby("benchmark", sort=False), ("all", pairs)]
-    table = []
-    for benchmark, part in parts:
-        won, lost, n = int(part["a"].sum()), int(part["b"].sum()), len(part)
-        p_value = sign_flip(part.groupby("base")["net"].sum().to_numpy())
-        table.append((benchmark, system, other, n, won, lost, (won - lost) / n, p_value))
-    counts = ["n", "only_system_right", "only_other_right"]
-    return pd.DataFrame(table, columns=["benchmark", "system", "other", *counts, "difference", "p_value"])
+    won, lost = int(pairs["a"].sum()), int(pairs["b"].sum())
+    net = pairs["a"].astype(int) - pairs["b"].astype(int)
+    p_value = sign_flip(net.groupby(clusters(pairs["example_id"])).sum().to_numpy())
+    counts = {"n": len(pairs), "only_system_right": won, "only_other_right": lost}
+    return counts | {"difference": (won - lost) / len(pairs), "p_value": p_value}
 
 
 def reliability(rows: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:

@@ -36,6 +36,8 @@ def read_prompts(path: Path | str, labelled: bool = False) -> pd.DataFrame:
         raw = read_table(path)
     except SourceError as error:
         raise PromptFileError(str(error)) from error
+    if raw.empty:
+        raise PromptFileError(f"{path} holds no prompts; expected at least one")
     text = next((name for name in _TEXT_NAMES if name in raw.columns), None)
     needed = ["label"] if labelled and "label" not in raw.columns else []
     needed += [] if text else ["text"]

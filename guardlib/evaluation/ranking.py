@@ -12,10 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from guardlib.evaluation.benchmarks import pooled_rows
 from guardlib.evaluation.calibration import TARGET_FPRS
 from guardlib.evaluation.metrics import BINS, CONFIDENCE, clusters, compare, prepared, score_bins
 
 OVERALL = "all"
+#: False alarms that a rate must allow for the recall at it to be told.
+FEWEST_ALARMS = 4
 
 
 def ranking(
@@ -27,17 +30,18 @@ def ranking(
 ) -> pd.DataFrame:
     """AUROC, average precision, recall at given false-positive rates and F1, per benchmark and overall.
 
-    Only benchmarks with both kinds of rows appear; the pooled rows of all are "all".
+    Only benchmarks with both kinds of rows appear; "all" are those rows that stand in one benchmark alone.
 
     F1 is at the rows' own threshold. ``recall_at_fpr_<t>`` takes, in each sample anew, the lowest threshold whose
-    false-positive rate on these rows is at most t: what a user could reach, not what a fixed threshold does.
-    Percentile intervals over ``samples`` draws; draws without one of the kinds are left out.
+    false-positive rate on these rows is at most t: what a user could reach, not what a fixed threshold does. It is NaN
+    where t of the benign rows are fewer than :data:`FEWEST_ALARMS`: it would hang on a row or two. Percentile intervals
+    over ``samples`` draws; draws without one of the kinds are left out.
 
     Returns:
         columns benchmark ("all": pooled), system, metric, n_pos, n_neg, clusters, value, low, high.
     """
     rows = prepared(rows)
-    pooled = rows.assign(benchmark=OVERALL)
+    pooled = pooled_rows(rows).assign(benchmark=OVERALL)
     rng = np.random.default_rng(seed)
     table = []
     for (benchmark, system), part in pd.concat([rows, pooled]).groupby(["benchmark", "system"], sort=False):
@@ -46,6 +50,8 @@ def ranking(
             cluster = clusters(part["example_id"])
             facts = {"n_pos": n_pos, "n_neg": len(part) - n_pos, "clusters": int(cluster.max()) + 1}
             values = bootstrap(_measures(part, target_fprs), cluster, samples, confidence, rng)
+            for few in (t for t in target_fprs if t * facts["n_neg"] < FEWEST_ALARMS):
+                values[f"recall_at_fpr_{few:g}"] = dict.fromkeys(("value", "low", "high"), np.nan)
             table += [{"benchmark": benchmark, "system": system, "metric": m, **facts, **v} for m, v in values.items()]
     columns = ["benchmark", "system", "metric", "n_pos", "n_neg", "clusters", "value", "low", "high"]
     return pd.DataFrame(table, columns=columns)
@@ -73,7 +79,7 @@ def compare_all(
     for other in judged["system"].unique():
         if other == system:
             continue
-        pairs = compare(rows, system, other).set_index("benchmark").loc["all"]
+        pairs = compare(rows, system, other)
         theirs = judged[judged["system"] == other].sort_values(keys, ignore_index=True)
         cluster = clusters(mine["example_id"])
         facts = {"system": system, "other": other, "n": len(mine), "clusters": int(cluster.max()) + 1}

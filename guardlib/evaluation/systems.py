@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from guardlib.config import Profile
+from guardlib.config import RESUMING, Profile
 from guardlib.data.records import frame_digest
 from guardlib.evaluation.baselines import BASELINES, fit_baseline
 from guardlib.evaluation.cache import AnswerCache, text_key
@@ -106,7 +106,8 @@ def baseline_scorer(name: str, train: pd.DataFrame, validation: pd.DataFrame, pr
         raise ValueError(f"baseline {name!r} does not exist; expected one of {', '.join(BASELINES)}")
     predict = functools.cache(lambda: fit_baseline(name, train, validation, profile))
     read = ("tokens_per_batch", "backbone_windows", "frozen_rows", "finetune_tokens", "finetune_rate")
-    settings = [profile.seed, profile.to_dict()["training"], {part: getattr(profile.evaluation, part) for part in read}]
+    training = {part: value for part, value in profile.to_dict()["training"].items() if part not in RESUMING}
+    settings = [profile.seed, training, {part: getattr(profile.evaluation, part) for part in read}]
     model = {part: getattr(profile.model, part) for part in ("backbone", "max_length")}
     code = code_digests({"guardlib.evaluation.baselines"})
     key = digest_of([name, settings, model, code, frame_digest(train), frame_digest(validation)])
@@ -218,12 +219,16 @@ def score_file(path: Path | str, scorers: Iterable[Scorer], cache: Path | None =
 
 
 def validation_rows(
-    guard_rows: pd.DataFrame, scorers: Iterable[Scorer], validation: pd.DataFrame, cache: Path | None = None
+    guard_rows: pd.DataFrame,
+    scorers: Iterable[Scorer],
+    validation: pd.DataFrame,
+    board: Board,
+    cache: Path | None = None,
 ) -> pd.DataFrame:
     """Scores of every system on the validation split, columns system, score, label.
 
     The guard's and its branches' are those that training wrote (validation_scores.parquet); only others are run. Those
-    that fail are left out: they fail on the benchmarks as well, which is where they are named.
+    that fail are left out, and named in ``board``, where their benchmark rows may be from the cache.
     """
     columns = {"guard": "p_0", "fast": "p_fast_0", "deep": "p_deep_0"}
     parts = [
@@ -231,8 +236,9 @@ def validation_rows(
         for system, column in columns.items()
     ]
     others = [scorer for scorer in scorers if scorer.name != "guard"]
-    board = score_all(others, split_as_benchmark(validation, "validation"), cache)
-    return pd.concat([*parts, board.rows[["system", "score", "label"]]], ignore_index=True)
+    scored = score_all(others, split_as_benchmark(validation, "validation"), cache)
+    board.failed |= {system: f"on validation texts: {why}" for system, why in scored.failed.items()} | board.failed
+    return pd.concat([*parts, scored.rows[["system", "score", "label"]]], ignore_index=True)
 
 
 def thresholds_at_fpr(validation_rows: pd.DataFrame, target_fpr: float) -> dict[str, float]:
@@ -254,6 +260,14 @@ def describe_systems(scorers: Iterable[Scorer], board: Board) -> pd.DataFrame:
                 {"system": system, "what it is": _BRANCH_WORDS.get(system, scorer.describe), "state": state, "why": why}
             )
     return pd.DataFrame(rows)
+
+
+def check_ran(board: Board, system: str) -> None:
+    """Raise SystemsFailed where ``system`` failed, without which nothing that follows means anything."""
+    if system in board.failed:
+        raise SystemsFailed(
+            f"{system} failed: {board.failed[system]}; answers of the others are kept: mend it and run stage 05 again"
+        )
 
 
 def check_all_ran(board: Board, status: pd.DataFrame) -> None:

@@ -14,15 +14,16 @@ from pathlib import Path
 import pandas as pd
 
 from guardlib.config import Profile
-from guardlib.data.catalogue import SOURCES
+from guardlib.data.catalogue import MATERIAL, SOURCES
 from guardlib.data.leakage import MIN_CONTAINED
 from guardlib.evaluation import metrics
-from guardlib.evaluation.benchmarks import paired_rows
+from guardlib.evaluation.benchmarks import paired_rows, read_status
 from guardlib.evaluation.latency import REFERENCE
 from guardlib.export import gate
 from guardlib.paths import RELEASE, STAGES, stage_folder
 from guardlib.report import tables
 from guardlib.report.provenance import Manifest, of_one_run, read_manifest
+from guardlib.report.style import readable
 from guardlib.runtime.decision import DEFAULT_THRESHOLD
 from guardlib.runtime.session import DIGESTS, SETTINGS, GuardSettings, parse_settings, read_verified
 
@@ -106,6 +107,8 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
             f"the guard was trained on {', '.join(forbidden['name'])}; expected permissive sources alone"
         )
     made = used[~used.index.isin(sources["name"])]
+    hidden = sources[sources["name"].map(is_material) & sources["used"].astype(bool)]
+    named = pd.concat([trained, hidden]).drop_duplicates("name")
     rows = pd.read_parquet(folders["06_quantize_onnx"] / "released_scores.parquet")
     benchmarks = tables.main_results(metrics.headline(rows), accuracy=True)
     cautious = metrics.at_threshold(rows, settings.calibration.threshold_at_fpr)
@@ -113,15 +116,19 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
     matched = tables.matched_detection(metrics.matched_detection(paired_rows(rows)))
     latency = pd.read_parquet(folders["07_cpu_latency"] / "latency.parquet")
     training = manifests["03_train"]
-    origins = [origin(name, dataset) for name, dataset in zip(trained["name"], trained["dataset_id"], strict=True)]
+    origins = [origin(name, dataset) for name, dataset in zip(named["name"], named["dataset_id"], strict=True)]
     licences = pd.DataFrame(
         {
-            "Source": trained["name"],
+            "Source": named["name"],
             "Origin": origins,
-            "Licence": trained["licence"],
-            "Training rows": [f"{used[name]:,}" for name in trained["name"]],
+            "Licence": named["licence"],
+            "Training rows": [f"{used[name]:,}" if name in used else "hidden in made rows" for name in named["name"]],
         }
     )
+    status = read_status(folders["01_data"])
+    measures = status.loc[status["ran"].astype(bool), ["benchmark", "measures", "positive"]]
+    measures = measures.set_axis(["Benchmark", "Measures", "Attacks"], axis=1)
+    measures["Benchmark"] = measures["Benchmark"].map(readable)
     calibration = settings.calibration
     parts = [
         "# TinyGuardrail: model card",
@@ -137,23 +144,30 @@ def model_card(settings: GuardSettings, folders: dict[str, Path], manifests: dic
         f"trained (float32) flags {100 * settings.target_fpr:g} % of benign validation texts.",
         "## Training data",
         f"{len(train):,} rows, permissively licensed sources alone; {made.sum():,} of them made by the project from "
-        "the others (transforms of attacks and of benign text, hidden instructions, hard negatives). No benchmark "
-        "row, near copy or decoded form of one is among them, nor a longer text that quotes one of "
-        f"{MIN_CONTAINED} words or more. Rows of the project's corpus were written by a language model.",
+        "the others (transforms of attacks and of benign text, hidden instructions, hard negatives). A search found no "
+        "benchmark row, near copy or decoded form of one among them, nor a longer text that quotes one of "
+        f"{MIN_CONTAINED} words or more. Of some sets a part is in training and another a benchmark (deepset, BIPIA, "
+        "the project's corpus): what is measured there is not wholly unseen. "
+        "Rows of the project's corpus were written by a language model.",
         tables.to_markdown(licences),
         "## Figures",
         f"This {settings.precision} model, percent with 95 % interval, threshold {DEFAULT_THRESHOLD:g}. It was taken "
         "because it loses little on these same rows.",
         tables.to_markdown(benchmarks),
+        tables.to_markdown(measures),
         f"The same at the other operating point, `Guard.load(fpr={settings.target_fpr:g})`: fewer false alarms, more "
         "misses.",
         tables.to_markdown(at_fpr),
         "The same transform on attacks and on benign text:",
         tables.to_markdown(matched),
-        f"Latency, raw string to verdict, one text at a time, on {manifests['07_cpu_latency'].machine['cpu']}:",
+        f"Latency, raw string to verdict, one text at a time, on {manifests['07_cpu_latency'].machine['cpu']}; the "
+        "others are encoders of those dimensions with random weights, INT8, BERT's word pieces, at most 512 tokens: "
+        "only their speed is compared.",
         tables.to_markdown(tables.latency_table(latency, reference=REFERENCE)),
         "## What it cannot do",
         _LIMITS,
+        "## Use",
+        _USE,
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -162,6 +176,16 @@ def origin(name: str, dataset: str) -> str:
     """Where a set comes from, for people: the repository that a set outside the Hub was taken from."""
     return (SOURCES[name].upstream if name in SOURCES else "") or dataset
 
+
+def is_material(name: str) -> bool:
+    """Whether rows are made from a set (it holds what generated attacks hide), beside or in place of its own."""
+    return name == "corpus_goals" or (name in SOURCES and MATERIAL in SOURCES[name].splits.values())
+
+
+_USE = """\
+Meant for: reading prompts, documents and tool results before a language model does, as one layer of several, with a
+threshold settled on benign texts of one's own (`guardlib calibrate FILE`). Not meant for: judging people, moderating
+content, or deciding alone. How it is made, measured and cited: https://github.com/tinyguardrail/tinyguardrail."""
 
 _LIMITS = """\
 - It reads one text. It does not know the conversation before it, the application's own instructions, or what a tool

@@ -301,3 +301,9 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def discard_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of every training in ``folder`` and below: when all that is made of them is on disk."""
+    for place in list(folder.rglob(CHECKPOINTS)):
+        shutil.rmtree(place, ignore_errors=True)

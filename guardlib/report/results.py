@@ -12,6 +12,7 @@ import pandas as pd
 from guardlib.config import PROFILES
 from guardlib.evaluation import metrics
 from guardlib.evaluation.benchmarks import paired_rows, pooled_rows, read_status
+from guardlib.evaluation.ranking import FEWEST_ALARMS, OVERALL
 from guardlib.evaluation.timings import percentiles
 from guardlib.paths import STAGES, figures_folder, project_root, stage_folder
 from guardlib.report import tables
@@ -47,6 +48,24 @@ _BREAKDOWNS = {
     "Verdicts turned by another case, spacing or punctuation": ("flips", {"variant": "Change"}),
     "PINT's score": ("pint", {"benchmark": "Benchmark", "formula": "Formula"}),
 }  # fmt: skip
+
+#: What the files beside the tables hold.
+_FILES = {
+    "released_summary.csv": "rates of the guard as released, by benchmark, at 0.5",
+    "benchmark_summary.csv": "rates of every system as trained (`guard` in float32; `fast`, `deep`: no text, every "
+    "text sent deep), by benchmark, at 0.5 (`default`) and at the point that validation gives for the target rate",
+    "matched_detection.csv": "each transform on attacks and on benign text, of the guard as released",
+    "confusion.csv": "which class the texts of each class were given, of the guard as released",
+    "ranking.csv": "AUROC, average precision, recall at given false-positive rates, of every system as trained",
+    "gate.csv": "what each precision loses on each metric, and whether it may be released",
+    "precisions.csv": "how far each precision is from the model as trained",
+    "sizes.csv": "parameters and bytes of each precision, by graph",
+    "paired.csv": "the router against other ways to choose what goes deep, text by text",
+    "latency_summary.csv": "percentiles of time by system and length",
+    "cost_by_length.csv": "time of one text of so many characters",
+    "throughput_by_workers.csv": "texts per second by processes and threads",
+    "stages.csv": "commit, time, peak memory and headline of each stage",
+}
 
 
 @dataclass(frozen=True)
@@ -120,8 +139,9 @@ class Run:
 
     @cached_property
     def matched(self) -> pd.DataFrame:
-        """Each transform on attacks and on benign text, of the released precision."""
-        return metrics.matched_detection(paired_rows(self.guard_rows))
+        """Each transform on attacks, of either kind, and on benign text, of the released precision."""
+        injections = self.guard_rows[self.guard_rows["benchmark"] == "hidden_injections"]
+        return metrics.matched_detection(pd.concat([paired_rows(self.guard_rows), injections]))
 
     @property
     def released(self) -> str:
@@ -163,6 +183,7 @@ def in_short(run: Run, root: Path | None = None) -> str:
     figure = figures_folder(run.profile, root).relative_to(root or project_root()) / "detection_per_attack.png"
     full = (results_folder(run.profile, root).relative_to(root or project_root())).as_posix()
     shown = [name for name in _GLANCED if name in run.systems]
+    clusters = int(run.ranking.loc[run.ranking["benchmark"] == OVERALL, "clusters"].max())
     caption = "Attacks caught, and benign text under the same transform flagged; as trained, in float32"
     parts = [
         origin(run),
@@ -170,18 +191,18 @@ def in_short(run: Run, root: Path | None = None) -> str:
         f"{run.released}). Aim: attacks caught / benign texts flagged.",
         tables.to_markdown(detection_at_a_glance(run.summary, shown)),
         *_not_run(run),
-        "**Free of any threshold**, all benchmarks together (percent; as trained, in float32; intervals by bootstrap "
-        f"over {int(run.ranking.loc[run.ranking['benchmark'] == 'all', 'clusters'].max()):,} base texts)",
+        "**Free of any threshold**, all benchmarks that repeat no other, together (percent; as trained, in float32; "
+        f"intervals by bootstrap over {clusters:,} base texts)",
         tables.to_markdown(ranking_at_a_glance(run.ranking, shown)),
-        f"**Classes**, all benchmarks together (percent of the texts of a class; {run.released})",
+        f"**Classes**, the same benchmarks (percent of the texts of a class; {run.released})",
         tables.to_markdown(classes_at_a_glance(run.classes)),
         f"**Cost** ({run.released}, one text at a time, on {run.cpu})",
         tables.to_markdown(cost_at_a_glance(run.latency, run.manifests["06_quantize_onnx"].headline["released_mb"],
                                             run.manifests["07_cpu_latency"].headline)),
         f"![{caption}]({figure.as_posix()})",
         f"*{caption}.*",
-        f"Every benchmark, system, transform, length and stage: [`{full}`]({full}/README.md), with the files behind "
-        "these tables.",
+        f"All benchmarks, transforms, lengths and stages, with more systems: [`{full}`]({full}/README.md), with the "
+        "files behind these tables.",
     ]  # fmt: skip
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -190,20 +211,22 @@ def in_full(run: Run, root: Path | None = None) -> str:
     """All tables of a run, for the folder of :func:`results_folder`."""
     known = [{"System": looks([row["system"]])[row["system"]].label, "What it is": row["what it is"]}
              for row in run.results.get("systems", []) if row["system"] in run.systems]  # fmt: skip
+    single = run.ranking[run.ranking["benchmark"] != OVERALL]
     sections = {
         f"Every benchmark: the guard as released ({run.released}), its branches as trained (float32), and the others": (
             tables.main_results(run.summary, run.systems, accuracy=True)
         ),
         "What each benchmark measures": benchmark_table(run),
         "What each system is": pd.DataFrame(known),
-        "Free of any threshold: all benchmarks together, as trained (float32)": (
+        "Free of any threshold: all benchmarks that repeat no other, together, as trained (float32)": (
             ranking_at_a_glance(run.ranking, run.systems)
         ),
         "AUROC of each benchmark that has both attacks and benign texts, as trained (float32)": tables.rates_by(
-            run.ranking[run.ranking["metric"] == "auroc"], "benchmark", n="clusters"
+            single[single["metric"] == "auroc"], "benchmark", n="clusters"
         ),
-        "Attacks caught where 1 % of a benchmark's benign texts are flagged, as trained (float32)": tables.rates_by(
-            run.ranking[run.ranking["metric"] == "recall_at_fpr_0.01"], "benchmark", n="clusters"
+        f"Attacks caught where at most 1 % of a benchmark's benign texts ({100 * FEWEST_ALARMS} or more) are flagged, "
+        "as trained (float32)": tables.rates_by(
+            single[(single["metric"] == "recall_at_fpr_0.01") & single["value"].notna()], "benchmark", n="clusters"
         ),
         "Every transform on attacks, and on benign text (the guard as released)": tables.matched_detection(run.matched),
         f"Latency by length: raw string to verdict, one text at a time, {run.released}, on {run.cpu}; the shapes "
@@ -217,6 +240,7 @@ def in_full(run: Run, root: Path | None = None) -> str:
         "The guard against each other system, text by text, as trained (float32)": comparison_table(run),
         "Files of the guard": size_table(run.table("06_quantize_onnx", "sizes.csv")),
         "The run, stage by stage": stage_table(run.manifests),
+        "The files": pd.DataFrame({"File": [f"`{name}`" for name in _FILES], "Holds": _FILES.values()}),
     }
     parts = [f"# Results of profile `{run.profile}`", origin(run), "Written by `python -m guardlib.report.readme`."]
     for title, table in sections.items():

@@ -49,6 +49,7 @@ def from_base64(segment: str) -> str | None:
     signs = (match.end() for match in itertools.islice(_DIVIDES.finditer(segment), _MOST_PARTS))
     for start in (*range(4), *signs):
         code = segment[start:].rstrip("=").replace("-", "+").replace("_", "/")
+        code = code[: len(code) - (len(code) % 4 == 1)]  # a sign alone spells nothing
         if len(code) < _LEAST_CODE:
             continue
         try:
@@ -61,8 +62,12 @@ def from_base64(segment: str) -> str | None:
 
 
 def from_hex(segment: str) -> str | None:
-    """Bytes as pairs of digits, whatever stands between them; a word like "be" beside them reads as one, too."""
-    return _as_text(bytes.fromhex(re.sub(r"[\\0]x|[\s:,-]", "", segment)))
+    """Bytes as pairs of digits, whatever stands between them; a word like "be" beside them reads as one, too.
+
+    A digit too many at the end is passed over.
+    """
+    digits = re.sub(r"[\\0]x|[\s:,.-]", "", segment)
+    return _as_text(bytes.fromhex(digits[: len(digits) // 2 * 2]))
 
 
 def _as_text(raw: bytes) -> str | None:

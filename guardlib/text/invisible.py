@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 #: Characters without a picture that take no room. ASCII has some, too: control characters but for blanks and deletions.
 INVISIBLE = re.compile(
-    "[\x00-\x07\x0e-\x1f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+    "[\x00-\x07\x0e-\x1f\x80-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0001\U000e0100-\U000e01ef]+"
 )
 _SELECTORS = re.compile("[\ufe00-\ufe0d\U000e0100-\U000e01ef]+")  # but for those that say how an emoji looks
 _MIN_SMUGGLED = 4  # characters

@@ -56,12 +56,19 @@ _TURNED = re.compile(f"[{''.join(sorted(TURNED_LETTERS))}]")
 _IN_A_SENTENCE = re.compile(r"(?:[\s,'’-]|(?<![^\W\d_])[^\W\d_]{1,2}(?![^\W\d_]))*")  # between words of three letters
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(
-    r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}(?![0-9A-Za-z])"  # 48656c6c6f…
-    r"|(?<![0-9A-Za-z])[0-9a-fA-F]{2}(?:[\s:,-][0-9a-fA-F]{2}){9,}(?![0-9A-Za-z])"  # 48 65 6c 6c 6f…
+    r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9a-fA-F]{2}){10,}[0-9a-fA-F]?(?![0-9A-Za-z])"  # 48656c6c6f…, a digit too many
+    r"|(?<![0-9A-Za-z])[0-9a-fA-F]{2}(?:[\s:,.-]{1,2}[0-9a-fA-F]{2}){9,}(?![0-9A-Za-z])"  # 48 65 6c 6c 6f…
     r"|(?:(?:\\|0)x[0-9a-fA-F]{2}[\s,]{0,2}){10,}"  # \x48\x65… or 0x48, 0x65…
 )
 _BASE32 = re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}={0,6}(?![A-Za-z0-9])")
-_BINARY = re.compile(r"(?<![01])[01]{8}(?:[\s,:-]{0,2}[01]{8}){5,}(?![01])")
+_BINARY = re.compile(r"(?<![01])[01]{8}(?:[\s,:-]{0,2}[01]{8}){5,}[01]{0,7}(?![01])")
+#: Codes of bytes within a text: rule, pattern, what a match spells.
+CODES: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
+    ("binary", _BINARY, from_binary),
+    ("hex", _HEX, from_hex),
+    ("base32", _BASE32, from_base32),
+    ("base64", _BASE64, from_base64),
+)
 _MORSE = re.compile(r"[.\-·•∙−–—_/|\s]{20,}")
 _MIN_TURNED = 4  # turned letters that make a disguise; phonetic script has some of them
 _MIN_MARKED = 0.4  # share of letters with a mark; no language writes so many
@@ -116,10 +123,7 @@ class Unfolder:
         self.order = order
         self._segments: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
             ("url", re.compile(r"\S+"), from_url),
-            ("binary", _BINARY, from_binary),
-            ("hex", _HEX, from_hex),
-            ("base32", _BASE32, from_base32),
-            ("base64", _BASE64, from_base64),
+            *CODES,
             ("morse", _MORSE, from_morse_code),
             ("spaced", _SPACED, lambda run: join_letters(run, self._words, self._reads_better)),
             ("spaced", _RUN_TOGETHER, lambda run: split_words(run, self._words)),
@@ -147,7 +151,7 @@ class Unfolder:
             name, current = self._unescape(name, current)
         if "\b" in current or "\x7f" in current:
             undone, deleted = apply_deletions(current)
-            if self._count_words(undone)[0] > self._count_words(current)[0]:
+            if self._count_words(undone, None)[0] > self._count_words(current, None)[0]:
                 # What is deleted need not be noise: a model is handed the bytes, and may read it.
                 if _MANY_DELETIONS.search(current) or self._count_words(deleted, None)[0] >= _EVIDENCE:
                     beside.append(View(name, current, name not in _OPEN))
@@ -182,7 +186,8 @@ class Unfolder:
         if rule:
             name, readable = rule, self.readability(current) >= READABLE
         if readable and self.order.is_backward(current):
-            if self._run_of(current, known=False):  # a sentence of which the order says nothing
+            # A sentence of which the order says nothing, or one that may run forward among others that do not.
+            if self._run_of(current, known=False) or self.order.has_forward(current):
                 beside.append(View(name, current, name not in _OPEN))
             return [View(WORD_ORDER, reverse_order(current), True), *beside]
         return [View(name, current, name not in _OPEN), *beside]

@@ -20,6 +20,8 @@ START, END = "^", "$"
 BACKWARD = -3.0
 #: A stretch of so many neighbours (a short sentence) runs forward where its evidence is at least this.
 STRETCH, FORWARD = 8, 4.0
+#: So many may run forward where their evidence is at least this.
+PHRASE, SOME = 5, 2.0
 _TOKEN = re.compile(r"[^\W_]+|[.,?!:;]")
 _INSPECTED = 1000  # characters; keeps the decision O(1)
 _SIZE = 8000  # neighbours in the table, the most frequent: about 150 kB of JSON
@@ -66,9 +68,20 @@ class WordOrder:
         """
         if self.score(text) > BACKWARD or self.score(reverse_order(text[:_INSPECTED])) < -BACKWARD:
             return False
-        evidence = [self.table.get(pair, 0.0) for pair in _neighbours(text)]
-        totals = list(itertools.accumulate(evidence, initial=0.0))
-        return all(after - before < FORWARD for before, after in zip(totals, totals[STRETCH:], strict=False))
+        return self._strongest(text, STRETCH) < FORWARD
+
+    def has_forward(self, text: str) -> bool:
+        """Whether a few words of ``text``, which runs backward, may run forward: a sentence put beside it, say.
+
+        Of texts that run backward throughout one in nine looks so; with an attack beside them, three in four do
+        (measured on the corpus).
+        """
+        return self._strongest(text, PHRASE) >= SOME
+
+    def _strongest(self, text: str, length: int) -> float:
+        """The highest evidence of ``length`` neighbours in a row."""
+        totals = list(itertools.accumulate((self.table.get(pair, 0.0) for pair in _neighbours(text)), initial=0.0))
+        return max((after - before for before, after in zip(totals, totals[length:], strict=False)), default=0.0)
 
 
 def _neighbours(text: str) -> Iterator[str]:

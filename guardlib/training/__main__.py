@@ -6,19 +6,23 @@ Leaves its last checkpoint where notebook 03 looks for one: ``python run_all.py 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 import pandas as pd
 
 from guardlib.config import PROFILES
 from guardlib.evaluation.routing import RouterCollapse
+from guardlib.lock import FolderLock, Locked
 from guardlib.model.backbone import BackboneError
 from guardlib.model.build import ModelFileError, build_guardrail
-from guardlib.paths import stage_folder
+from guardlib.paths import project_root, stage_folder
 from guardlib.settings import get_profile, parse_setting
 from guardlib.training.checkpoint import CheckpointError
 from guardlib.training.processes import Processes
 from guardlib.training.trainer import TrainingError, train
+
+_EXPECTED = (BackboneError, CheckpointError, Locked, ModelFileError, OSError, RouterCollapse, TrainingError, ValueError)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,17 +37,18 @@ def main(arguments: list[str] | None = None) -> int:
         frames = [pd.read_parquet(data / f"{split}.parquet") for split in ("train", "validation")]
         folder = stage_folder(options.profile, "03_train")
         processes = Processes()
-        if not processes.first:
-            processes.wait()  # for the first one's tokenizer
-        guardrail = build_guardrail(profile, frames[0]["text"], folder)
-        if processes.first:
-            processes.wait()
-        history = train(guardrail.model, guardrail.reader, *frames, profile, folder)
+        with FolderLock(project_root() / "artifacts") if processes.first else contextlib.nullcontext():
+            if not processes.first:
+                processes.wait()  # for the first one's tokenizer
+            guardrail = build_guardrail(profile, frames[0]["text"], folder)
+            if processes.first:
+                processes.wait()
+            history = train(guardrail.model, guardrail.reader, *frames, profile, folder)
     except FileNotFoundError as error:
         again = f"python run_all.py --profile {options.profile} --only 01"
         print(f"{error.filename or error} is missing; run: {again}", file=sys.stderr)
         return 2
-    except (BackboneError, CheckpointError, ModelFileError, RouterCollapse, TrainingError, ValueError) as error:
+    except _EXPECTED as error:
         print(error, file=sys.stderr)
         return 2
     if processes.first:

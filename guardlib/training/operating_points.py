@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -28,7 +27,6 @@ from guardlib.labels import NUM_CLASSES, Label
 from guardlib.model.build import Guardrail, save_guardrail
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.model.router import Router, uncertainty
-from guardlib.report.provenance import CHECKPOINTS
 from guardlib.runtime.decision import branch_probabilities
 from guardlib.runtime.thresholds import threshold_at_fpr
 from guardlib.text.reading import worst_window
@@ -198,12 +196,6 @@ def finish_training(
     calibrated = dataclasses.replace(guardrail, calibration=calibration)
     save_guardrail(calibrated, folder)
     return calibrated, score_frame(validation, scores, calibration, "validation")
-
-
-def discard_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of every training in ``folder`` and below: when all that is made of them is on disk."""
-    for place in list(folder.rglob(CHECKPOINTS)):
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def score_split(guardrail: Guardrail, frame: pd.DataFrame, split: str, profile: Profile) -> pd.DataFrame:

@@ -18,6 +18,7 @@ class Progress:
     validations: int = 0
     seconds: float = 0.0
     best_loss: float = math.inf
+    best_step: int = 0  # at which it was found, and the best weights were written
     bad_validations: int = 0
     rounded: bool = False  # the best loss is one of rounded activations (quantization-aware training)
     history: list[dict] = field(default_factory=list)

@@ -17,7 +17,8 @@ from guardlib.evaluation.metrics import CONFIDENCE, headline, mean_interval
 from guardlib.evaluation.routing import RouterCollapse
 from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.build import build_guardrail
-from guardlib.training.operating_points import discard_checkpoints, finish_training, score_split
+from guardlib.report.provenance import discard_checkpoints
+from guardlib.training.operating_points import finish_training, score_split
 from guardlib.training.trainer import run_identity, train
 
 _SCORES, _IDENTITY = "test_scores.parquet", "identity.json"
@@ -60,10 +61,10 @@ def _train(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -
     guardrail, _ = finish_training(guardrail, frames["train"], frames["validation"], profile, folder)
     rows = score_split(guardrail, frames["test"], "test", profile)
     rows.to_parquet(folder / _SCORES)
-    discard_checkpoints(folder)
     temporary = folder / f".{_IDENTITY}.part"
     temporary.write_text(json.dumps(identity), encoding="utf-8")
-    os.replace(temporary, folder / _IDENTITY)  # last, and at once: it says that the rows beside it are whole
+    os.replace(temporary, folder / _IDENTITY)  # after them and at once: it says that the rows beside it are whole
+    discard_checkpoints(folder)
     return rows
 
 

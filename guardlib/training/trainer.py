@@ -224,7 +224,7 @@ class _Run:
         history = pd.DataFrame(self.state.history)
         self.model.eval()
         # From the validation on whose weights these are: one of them, on few texts, may be 0 or 1 by chance.
-        since = history.loc[history["val_loss"].idxmin() :]
+        since = history[history["step"] >= self.state.best_step]
         final = since.loc[(since["deep_share"] - 0.5).abs().idxmin()]
         check_collapse(float(final["deep_share"]), router_std=float(final["router_std"]))
         return history
@@ -340,6 +340,7 @@ class _Run:
         self.log.validation(row)
         if figures["val_loss"] < self.state.best_loss:
             self.state.best_loss, self.state.bad_validations = figures["val_loss"], 0
+            self.state.best_step = self.state.step
             if self.processes.first:
                 save_weights(self.best, self.model)
         elif self.state.tokens > self.config.patience_warmup * self.state.total_tokens:

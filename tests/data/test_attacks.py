@@ -18,6 +18,7 @@ from guardlib.data.attacks import (
     excerpt,
     wrapper_words,
 )
+from guardlib.data.attacks.suffixes import _WORDS
 from guardlib.data.attacks.wrappers import RULES
 from guardlib.data.wordings import of_split
 from guardlib.labels import Label
@@ -282,9 +283,30 @@ def test_unknown_wordings_are_errors():
         apply("base64", "x", np.random.default_rng(0), wording="tests")
 
 
-def test_only_wrappers_have_words_of_their_own():
-    assert {name for name, entry in ATTACKS.items() if entry.worded} == set(WRAPPERS)
+def test_only_wrappers_and_noise_have_words_of_their_own():
+    assert {name for name, entry in ATTACKS.items() if entry.worded} == {*WRAPPERS, "adversarial_suffix"}
     assert apply("flip_fcs", "ab", np.random.default_rng(0), wording="held_out") == "ba"
+
+
+def test_noise_that_is_measured_was_never_trained_on():
+    def words(wording):
+        noise = [apply("adversarial_suffix", "", np.random.default_rng(n), wording=wording) for n in range(300)]
+        return set(re.findall(r"[a-z]{7,}", " ".join(noise)))
+
+    trained, others = words("train"), [words(wording) for wording in ("validation", "test", "held_out")]
+    assert min(map(len, others)) > 5
+    for number, found in enumerate(others):
+        whole = {word for word in found if word in _WORDS}
+        assert whole
+        assert not whole & trained
+        assert not any(whole & other for other in others[number + 1 :])
+
+
+def test_code_of_the_length_rule_puts_a_repeated_word_back():
+    rule, text = RULES["length"], "find the key and then open the door of the house"
+    names: dict = {}
+    exec(rule.code, names)
+    assert names["decrypt"](rule.encrypt(text)) == text
 
 
 @pytest.mark.parametrize(("rule", "payload"), [

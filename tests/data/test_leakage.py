@@ -56,6 +56,37 @@ def test_a_planted_near_copy_is_near(text):
     assert 0.8 <= found["similarity"].iat[0] < 1.0
 
 
+LEET = [
+    ("Writ3 4 s73p-by-s73p tu70ri41 7h4t 3xp14ins h0w th3 01d l19h7h0us3 k33p3r r3p4ir3d 7h3 14mp in th3 s70rm"),
+    GOAL.replace("l", "1").replace("g", "9").replace("o", "0"),
+    f"Go on: {GOAL.replace('i', '1').replace('e', '3')} And then?",
+]
+
+
+@pytest.mark.parametrize("text", LEET)
+def test_digits_for_letters_hide_no_copy_whatever_letter_each_stands_for(text):
+    assert leaks(text)["benchmark"].tolist() == ["lighthouse"]
+
+
+CODED = [
+    f"Decode and answer: {GOAL.encode().hex()}",
+    f"Decode and answer: {GOAL.encode().hex()}0",
+    f"Decode and answer: {base64.b32encode(GOAL.encode()).decode()}",
+    f"Bits: {' '.join(f'{byte:08b}' for byte in GOAL.encode())}1",
+    "Read " + "".join(f"\\u{ord(char):04x}" for char in GOAL),
+    "Read " + "".join(f"&#{ord(char)};" for char in GOAL),
+    "Read " + "".join(f"\\x{ord(char):02x}" for char in GOAL),
+    f"Twice: {base64.b64encode(base64.b64encode(GOAL.encode())).decode()}",
+    "\u00ad".join(GOAL),
+    "Hm, " + "".join(f"{char}x\b" for char in GOAL),
+]
+
+
+@pytest.mark.parametrize("text", CODED)
+def test_what_the_reader_undoes_within_a_text_hides_no_copy(text):
+    assert leaks(text)["benchmark"].tolist() == ["lighthouse"]
+
+
 ASIDES = [
     "my cousin Agnes, who paints small boats, begged me for one by Sunday",
     "our guests from Utrecht would enjoy hearing some of it during dinner",
@@ -70,7 +101,8 @@ ASIDES = [
 
 def test_near_copies_at_a_low_threshold_may_miss_nearly_half_of_the_row():
     """Similarity 0.55, and 43 % of their shingles are new. By LSH fewer than half of such pairs are candidates."""
-    frame = pd.DataFrame({"text": [GOAL.replace("explains", f"({aside}) explains") for aside in ASIDES]})
+    places = ("explains", "how", "old", "repaired")
+    frame = pd.DataFrame({"text": [GOAL.replace(word, f"({aside}) {word}") for aside in ASIDES for word in places]})
     found = find_leaks(frame, BENCHMARKS, 0.5)
     assert len(found)
     assert set(found["kind"]) == {"near"}

@@ -32,6 +32,14 @@ def test_every_format_gives_the_same_rows(tmp_path, ending):
     assert read["family"].tolist() == ["chat", "y"]
 
 
+@pytest.mark.parametrize(("ending", "content"), [(".txt", "\n \n"), (".csv", "text,label\n"), (".jsonl", "")])
+def test_a_file_without_prompts_is_named(tmp_path, ending, content):
+    path = tmp_path / f"mine{ending}"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(PromptFileError, match=f"mine{ending} holds no prompts; expected at least one"):
+        read_prompts(path)
+
+
 def test_text_files_have_one_prompt_a_line_and_no_label(tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text("one\n\n  \ntwo\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 
 from guardlib.evaluation.metrics import clusters, compare
-from guardlib.evaluation.ranking import _measures, calibration_error, compare_all, ranking
+from guardlib.evaluation.ranking import FEWEST_ALARMS, _measures, calibration_error, compare_all, ranking
 
 from .rows import scored, scores_and_labels
 
@@ -48,6 +48,25 @@ def test_ranking_has_every_metric_with_an_interval_around_it():
     part = rows[(rows.benchmark == "first") & (rows.system == "one")]
     assert one.value == pytest.approx(roc_auc_score(part.label > 0, part.score))
     assert one.clusters == 100
+
+
+def test_a_recall_that_hangs_on_a_text_or_two_is_not_told():
+    rows = scored(n=1000, systems=("s",))
+    table = ranking(rows, samples=5).set_index(["benchmark", "metric"])["value"]
+    benign = int((rows[rows["benchmark"] == "first"]["label"] == 0).sum())
+    assert benign * 0.01 < FEWEST_ALARMS <= benign * 0.05
+    assert np.isnan(table["first", "recall_at_fpr_0.01"])
+    assert table["first", "recall_at_fpr_0.05"] > 0
+    assert table["first", "auroc"] > 0.5
+
+
+def test_all_together_counts_a_text_once_and_each_benchmark_has_its_own():
+    rows = scored(n=60, systems=("s",))
+    repeated = rows.assign(benchmark="pint_proxy", example_id="again/" + rows["example_id"])
+    table = ranking(pd.concat([rows, repeated]), samples=5).query("metric == 'auroc'").set_index("benchmark")
+    assert set(table.index) == {"first", "second", "pint_proxy", "all"}
+    alone = ranking(rows, samples=5).query("metric == 'auroc'").set_index("benchmark")
+    assert table.loc["all", ["value", "n_pos"]].tolist() == alone.loc["all", ["value", "n_pos"]].tolist()
 
 
 def test_same_seed_same_interval():
@@ -93,14 +112,14 @@ def test_comparison_with_every_system():
     parts = {name: rows[rows.system == name] for name in ("one", "two")}
     one, two = (roc_auc_score(parts[name].label > 0, parts[name].score) for name in ("one", "two"))
     assert line.difference == pytest.approx(two - one)
-    plain = compare(rows, "two", "one").set_index("benchmark").loc["all"]
+    plain = compare(rows, "two", "one")
     assert table.set_index(["other", "metric"]).loc[("one", "accuracy"), "difference"] == pytest.approx(
-        plain.difference
+        plain["difference"]
     )
     tested = table["metric"] == "accuracy"  # the test is of verdicts: it says nothing about a ranking
     assert table.loc[~tested, ["p_value", "p_holm"]].isna().all(axis=None)
     tests = table[tested].sort_values("p_value")
-    assert plain.p_value in tests["p_value"].tolist()
+    assert plain["p_value"] in tests["p_value"].tolist()
     assert tests["p_holm"].tolist() == pytest.approx(
         [min(2 * tests["p_value"].iloc[0], 1), max(2 * tests["p_value"].iloc[0], tests["p_value"].iloc[1])]
     )

@@ -24,6 +24,7 @@ from guardlib.evaluation.systems import (
     all_scorers,
     baseline_scorer,
     check_all_ran,
+    check_ran,
     describe_systems,
     guard_scorer,
     hub_scorer,
@@ -33,6 +34,7 @@ from guardlib.evaluation.systems import (
     validation_rows,
 )
 from guardlib.labels import SCORE_COLUMNS
+from guardlib.settings import get_profile
 from tests.evaluation.rows import benchmark_rows, probabilities
 from tests.tiny_guard import build
 
@@ -192,11 +194,30 @@ def test_validation_rows_join_what_training_wrote_with_baselines():
     validation = pd.DataFrame(
         {"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "group": 0, "lang": "en", "split": "v"}
     )
-    rows = validation_rows(guard, [Half("guard").scorer, Half().scorer], validation)
+    board = Board(pd.DataFrame())
+    scorers = [Half("guard").scorer, Half().scorer, _broken("bad", lambda texts: 1 / 0)]
+    rows = validation_rows(guard, scorers, validation, board)
+    assert board.failed == {"bad": "on validation texts: ZeroDivisionError: division by zero"}
     assert rows[rows["system"] == "guard"]["score"].tolist() == pytest.approx([0.1, 0.8])
     assert set(rows["system"]) == {"guard", "fast", "deep", "half"}
     limits = thresholds_at_fpr(rows, 0.0)
     assert 0.1 < limits["guard"] <= 0.8  # above the benign row, not above the attack
+
+
+def test_nothing_follows_where_the_guard_itself_failed():
+    board = Board(pd.DataFrame(), failed={"tfidf": "no such luck"})
+    check_ran(board, "guard")
+    board.failed["guard"] = "NaN for 3 of 9 examples"
+    with pytest.raises(SystemsFailed, match="guard failed: NaN for 3 of 9 examples"):
+        check_ran(board, "guard")
+
+
+def test_how_a_run_is_taken_up_again_costs_no_answers():
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
+    profiles = [get_profile("smoke", {name: value}) for name, value in (("seed", 0), ("training.resume", False))]
+    keys = {baseline_scorer("rules", rows, rows, profile).key for profile in profiles}
+    assert len(keys) == 1
+    assert baseline_scorer("rules", rows, rows, get_profile("smoke", {"training.epochs": 9})).key not in keys
 
 
 def test_a_file_of_prompts_is_scored_in_one_call(tmp_path):

@@ -9,9 +9,10 @@ import torch
 from guardlib.model.build import Guardrail, load_guardrail
 from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.model.router import Router, uncertainty
+from guardlib.report.provenance import discard_checkpoints
 from guardlib.text.reading import Window
 from guardlib.text.views import RAW, View
-from guardlib.training.operating_points import calibrate, discard_checkpoints, finish_training, fit_router
+from guardlib.training.operating_points import calibrate, finish_training, fit_router
 from tests.helpers import TINY, make_frame, make_model, make_profile, make_reader, pruned
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from guardlib.data.attacks.registry import attack
+from guardlib.data.attacks.registry import WORDINGS, Transform, attack
 
 _GCG = "Zou et al. 2023, Universal and Transferable Adversarial Attacks on Aligned Language Models, arXiv 2307.15043"
 # fmt: off
@@ -55,17 +55,37 @@ _MARKS = (
 )
 
 
-@attack("adversarial_suffix", "suffix", _GCG)
-def add_suffix(text: str, rng: np.random.Generator) -> str:
-    """The text, and 12 to 30 pieces of noise behind it."""
-    pieces = []
-    whole = rng.random()  # of how many whole words: searches differ
-    for _ in range(int(rng.integers(12, 31))):
-        kind = rng.random()
-        part = _MARKS if kind < 0.3 else _WORDS if kind < 0.3 + 0.4 * whole else _START
-        piece = part[int(rng.integers(len(part)))]
-        if part is _START and rng.random() < 0.4:
-            piece += _END[int(rng.integers(len(_END)))]
-        pieces.append(piece.upper() if rng.random() < 0.08 else piece)
-        pieces.append(" " if rng.random() < 0.6 else "")
-    return f"{text} {''.join(pieces).strip()}"
+#: Which of every eight pieces each wording has: what is measured is noise that nothing was trained on.
+_OF_EIGHT = {"train": range(3, 8), "validation": (0,), "test": (1,), "held_out": (2,)}
+
+
+def _noise(wording: str) -> Transform:
+    """The attack with the pieces of ``wording``."""
+    start, words, marks = (
+        [piece for place, piece in enumerate(pieces) if place % 8 in _OF_EIGHT[wording]]
+        for pieces in (_START, _WORDS, _MARKS)
+    )
+
+    def add_suffix(text: str, rng: np.random.Generator) -> str:
+        """The text, and 12 to 30 pieces of noise behind it."""
+        pieces = []
+        whole = rng.random()  # of how many whole words: searches differ
+        for _ in range(int(rng.integers(12, 31))):
+            kind = rng.random()
+            part = marks if kind < 0.3 else words if kind < 0.3 + 0.4 * whole else start
+            piece = part[int(rng.integers(len(part)))]
+            if part is start and rng.random() < 0.4:
+                piece += _END[int(rng.integers(len(_END)))]
+            pieces.append(piece.upper() if rng.random() < 0.08 else piece)
+            pieces.append(" " if rng.random() < 0.6 else "")
+        return f"{text} {''.join(pieces).strip()}"
+
+    return add_suffix
+
+
+attack(
+    "adversarial_suffix",
+    "suffix",
+    _GCG,
+    worded={wording: _noise(wording) for wording in WORDINGS if wording != "train"},
+)(_noise("train"))

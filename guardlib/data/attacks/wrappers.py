@@ -90,8 +90,8 @@ RULES = {
     "length": Rule(
         _by_length,
         lambda pairs: " ".join(in_order(pairs)),
-        "def decrypt(pairs):\n    place = {k: v for p in pairs for k, v in p.items()}\n"
-        '    return " ".join(sorted(place, key=place.get))',
+        "def decrypt(pairs):\n    words = {v: k for p in pairs for k, v in p.items()}\n"
+        '    return " ".join(words[place] for place in sorted(words))',
         "The words are sorted by their length, each with the place it had: put them back in their places.",
     ),
     "none": Rule(

@@ -31,7 +31,6 @@ _CORPUS_KINDS = {"roleplay": ROLE_PLAY, "security_work": SECURITY}
     positive="nothing: every row is benign",
     kinds=(BENIGN,),
     over_defence="variant",
-    derived=True,
 )
 def over_defence(context: Context) -> pd.DataFrame:
     """Held-out corpus rows, and rows kept back from training sources. Encoded benign text: see the transforms."""

@@ -196,6 +196,7 @@ def toxic_chat(context: Context) -> pd.DataFrame:
     licence=CORPUS_LICENCE,
     positive="direct injections and jailbreaks",
     over_defence="ordinary and triggers (corpus)",
+    benign_elsewhere=True,  # in over_defence
 )
 def corpus_heldout(context: Context) -> pd.DataFrame:
     rows = _heldout(context)
@@ -208,6 +209,7 @@ def corpus_heldout(context: Context) -> pd.DataFrame:
     licence=CORPUS_LICENCE,
     positive="direct injections and jailbreaks",
     over_defence="not English (corpus)",
+    benign_elsewhere=True,  # in over_defence
 )
 def corpus_multilingual(context: Context) -> pd.DataFrame:
     rows = _heldout(context)
