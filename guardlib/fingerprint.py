@@ -75,7 +75,7 @@ def read_notebook(path: Path) -> NotebookFacts:
         tags = [cell.get("metadata", {}).get("tags", []) for cell in code]
         sources = ["".join(cell["source"]) for cell in code]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a notebook ({error!r}); run: git checkout -- {path.name}") from None
+        raise ValueError(f"{path} is not a notebook ({error!r}); run: git checkout -- notebooks") from None
     sources = [source for source, names in zip(sources, tags, strict=True) if "parameters" not in names]
     trees = [_parse_cell(source) for source in sources]
     inputs = {name for tree in trees for name in _stage_inputs(tree)}

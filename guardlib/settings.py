@@ -47,12 +47,14 @@ COUNTS = (
     *("distillation.student_ffn", "distillation.max_length", "distillation.evaluation_sequences"),
     *("distillation.guard_tokens", "distillation.guard_rows"),
 )
+LEAST_SIMILARITY = 0.5  # of near duplicates
+
 #: Settings that are a share, from 0 to 1.
 SHARES = (
     *("data.validation_share", "data.test_share", "model.dropout", "model.layer_dropout", "training.warmup_share"),
     *("training.patience_warmup", "training.attack_share", "training.attack_share_abroad", "training.written_weight"),
     *("training.raw_share", "training.piece_share", "training.quantization_aware_share", "training.adversarial_start"),
-    *("training.router_warmup_share", "data.near_duplicate_threshold", "distillation.alpha"),
+    *("training.router_warmup_share", "distillation.alpha"),
 )
 #: Settings that are a rate or a weight that nothing works without.
 POSITIVE = (
@@ -64,6 +66,7 @@ POSITIVE = (
 NOT_NEGATIVE = (
     *("distillation.feature_weight", "distillation.attention_weight", "distillation.layerwise_weight"),
     *("distillation.contrastive_weight", "distillation.guard_weight", "distillation.weight_decay"),
+    *("training.weight_decay", "training.source_temperature"),
     *("distillation.min_delta", "distillation.patience", "distillation.patience_warmup", "distillation.start_steps"),
 )
 #: Shares that are of no use at their ends.
@@ -119,6 +122,13 @@ def check_ranges(profile: Profile) -> None:
             value = values[section][key]
             if value is not None and not right(value):
                 raise ConfigError(f"setting {name!r} is {value!r}; expected {expected}")
+    if not LEAST_SIMILARITY <= profile.data.near_duplicate_threshold <= 1:
+        raise ConfigError(
+            f"data.near_duplicate_threshold is {profile.data.near_duplicate_threshold!r}; expected {LEAST_SIMILARITY} "
+            "to 1: of pairs that are less alike the search finds few"
+        )
+    if profile.seed < 0:
+        raise ConfigError(f"seed is {profile.seed}; expected 0 or more")
     apart = profile.data.validation_share + profile.data.test_share
     if apart >= 1:
         raise ConfigError(f"data.validation_share and data.test_share add up to {apart:g}; expected less than 1")

@@ -104,6 +104,18 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused():
         get_profile("smoke", {"data.validation_share": 0.5, "data.test_share": 0.6})
 
 
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("data.near_duplicate_threshold", 0.3, r"data.near_duplicate_threshold is 0.3; expected 0.5 to 1"),
+    ("data.near_duplicate_threshold", 1.5, r"data.near_duplicate_threshold is 1.5; expected 0.5 to 1"),
+    ("seed", -1, "seed is -1; expected 0 or more"),
+    ("training.weight_decay", -0.1, "setting 'training.weight_decay' is -0.1; expected 0 or more"),
+    ("training.source_temperature", float("nan"), "setting 'training.source_temperature' is nan; expected 0 or more"),
+])  # fmt: skip
+def test_what_no_run_can_use_is_refused_at_once(name, value, words):
+    with pytest.raises(ConfigError, match=words):
+        get_profile("smoke", {name: value})
+
+
 @pytest.mark.parametrize("name", CHOICES)
 def test_names_that_are_none_are_refused(name):
     with pytest.raises(ConfigError, match=rf"setting '{name}' is 'nothing'; expected one of {CHOICES[name][0]}, "):

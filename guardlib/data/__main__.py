@@ -139,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     building = commands.add_parser("build", help="build benchmarks and splits into a folder")
     for command in (listing, building):
         command.add_argument(
-            "--data", type=Path, metavar="PATH", default=os.environ.get("GUARDLIB_DATA") or None,
+            "--data", type=lambda text: Path(text).expanduser(), metavar="PATH",
+            default=os.environ.get("GUARDLIB_DATA") or None,
             help="folder of a data mirror (default: $GUARDLIB_DATA)",
         )  # fmt: skip
         command.add_argument("--licences", choices=("all", "permissive"), help="leave sets under other terms out")

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 
 from guardlib.data.generated import OBFUSCATED
-from guardlib.data.leakage import decoded_forms, few_characters, find_leaks
+from guardlib.data.leakage import decoded_forms, few_characters
 from guardlib.data.minhash import cluster_ids
 from guardlib.data.records import fold, rng_for
 from guardlib.labels import HARMFUL_REQUEST, Label
-
-__all__ = ["cluster", "deduplicate", "find_leaks", "identity", "split_by_cluster"]
 
 SPLITS = ("train", "validation", "test")
 

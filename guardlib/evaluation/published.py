@@ -10,17 +10,11 @@ import pandas as pd
 PUBLISHED_COLUMNS = ("system", "size", "benchmark", "metric", "value", "unit", "note", "source")
 
 
-def load_published(benchmark: str | None = None) -> pd.DataFrame:
-    """All published figures (PUBLISHED_COLUMNS), or those of one benchmark; ``source`` says where each was read.
+def load_published() -> pd.DataFrame:
+    """All published figures (PUBLISHED_COLUMNS); ``source`` says where each was read.
 
     ``value`` is as printed, in ``unit`` ("%", "ms" or "" for a plain number). Figures of a suite's parts are listed as
     "notinject/one" and so on.
     """
     rows = json.loads(files("guardlib.evaluation").joinpath("published.json").read_text(encoding="utf-8"))
-    table = pd.DataFrame(rows, columns=list(PUBLISHED_COLUMNS))
-    if benchmark is None:
-        return table
-    known = sorted(table["benchmark"].unique())
-    if benchmark not in known:
-        raise ValueError(f"no published figure for {benchmark!r}; there are figures for {', '.join(known)}")
-    return table[table["benchmark"] == benchmark].reset_index(drop=True)
+    return pd.DataFrame(rows, columns=list(PUBLISHED_COLUMNS))

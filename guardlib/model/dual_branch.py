@@ -88,7 +88,7 @@ class DualBranchModel(nn.Module):
             "front": front,
             "deep": deep,
             "embedding_tables": tables,
-            "characters": count(self.front.embeddings.characters or nn.Identity()),
+            "characters": count(self.front.embeddings.characters),
             "stem": count(self.front.stem),
             "ngrams": ngrams,
             "router": count(self.front.router),

@@ -379,12 +379,13 @@ class _Run:
 
 
 def run_identity(profile: Profile, frame: pd.DataFrame) -> dict[str, str]:
-    """What a checkpoint must agree on to be resumed: model and training settings, seed, training data, code."""
+    """What a checkpoint must agree on to be resumed: model and training settings, precision here, seed, data, code."""
     settings = profile.to_dict()
     training = {k: v for k, v in settings["training"].items() if k not in (*RESUMING, *_OUTSIDE)}
     return {
         "model": json.dumps(settings["model"], sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
+        "precision": str(pick_precision(profile.training.precision, pick_device(), scaled=True)),
         "seed": str(profile.seed),
         "training data": frame_digest(frame),
         "code": digest_of(code_digests({"guardlib.training.trainer", "guardlib.model.build"}))[:16],

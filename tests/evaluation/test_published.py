@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from guardlib.evaluation.published import PUBLISHED_COLUMNS, load_published
 
 
@@ -15,9 +13,7 @@ def test_every_figure_has_a_source_and_a_sane_value():
     assert not table.duplicated(["system", "benchmark", "metric"]).any()
 
 
-def test_one_benchmark():
-    table = load_published("notinject").set_index("system")
+def test_a_figure_by_hand():
+    table = load_published().query("benchmark == 'notinject'").set_index("system")
     assert table.loc["PIGuard (InjecGuard)", "value"] == 87.32
     assert "2410.22770" in table.loc["PIGuard (InjecGuard)", "source"]
-    with pytest.raises(ValueError, match=r"no published figure for 'nothing'; there are figures for .*notinject"):
-        load_published("nothing")
