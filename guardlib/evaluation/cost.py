@@ -17,10 +17,11 @@ STEPS = ("views", "word pieces", "characters", "windows", "front graph", "deep g
 
 
 def breakdown(guard: Guard, texts: Sequence[str]) -> pd.DataFrame:
-    """Median milliseconds of each step of a scan, by length of the text; the verdict is what is left of the whole.
+    """Median milliseconds of each step of a scan, by what is read; the verdict is what is left of the whole.
 
     Returns:
-        ``tokens`` (bucket), ``n``, a column per step of :data:`STEPS` (ms), ``whole`` (ms, of ``Guard.scan``).
+        ``tokens`` (bucket; of all windows of all views, so that a text with two views counts twice), ``n``, a column
+        per step of :data:`STEPS` (ms), ``whole`` (ms, of ``Guard.scan``).
     """
     for text in texts[:8]:
         guard.scan(text, truncate=True)

@@ -48,6 +48,19 @@ def test_a_source_and_what_was_made_of_it_are_left_out(learnt):
     assert line.low <= line.rate <= line.high
 
 
+def test_a_fit_that_fails_costs_no_other(monkeypatch):
+    def fit(given):
+        if "a" not in set(given.train["source"]):
+            raise RuntimeError("did not converge")
+        return BASELINES["tfidf"].fit(given)
+
+    monkeypatch.setitem(BASELINES, "moody", Baseline("moody", lambda profile: "", fit))
+    splits = [_split(name, each) for name, each in (("train", 30), ("validation", 10), ("test", 22))]
+    with pytest.warns(UserWarning, match="moody without a has no figures: did not converge"):
+        table = leave_one_source_out(["moody"], *splits, get_profile("smoke"), ["a", "b"])
+    assert table["source"].unique().tolist() == ["b"]
+
+
 def test_nothing_asked_for_and_bad_names():
     splits = [_split(name, 22) for name in ("train", "validation", "test")]
     assert leave_one_source_out([], *splits, get_profile("smoke")).empty
