@@ -38,6 +38,7 @@ _BRANCH_WORDS = {
     "deep": "the trained guard with every text sent deep",
 }
 _MODEL_FILES = ("model.safetensors", "model.json", "tokenizer.json")
+_HUB_TEXTS = 1000  # of a guard of the Hub that are answered before the next are begun: on a CPU all of them take hours
 _PARTS = (*(f"p{k}" for k in range(NUM_CLASSES)), "route", "seconds")
 
 
@@ -63,6 +64,7 @@ class Scorer:
         answer: texts → answers per system.
         describe: what it is, in words.
         prepare: fits or loads what ``answer`` needs; called before its time is taken.
+        at_once: texts that are answered, and kept, together; None: all, which is fastest where texts repeat each other.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Scorer:
     answer: Callable[[Sequence[str]], dict[str, Answers]]
     describe: str = ""
     prepare: Callable[[], object] = lambda: None
+    at_once: int | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +126,8 @@ def hub_scorer(name: str, profile: Profile) -> Scorer:
     predict = functools.cache(fit_hub_guard(name, profile.evaluation.tokens_per_batch, commit))
     key = digest_of([guard.hub_id, commit, guard.max_length, code_digests({"guardlib.evaluation.hub_guards"})])
     about = f"{guard.hub_id}, as published" + (f" (commit {commit[:12]})" if commit else "")
-    return Scorer(name, (name,), key, lambda texts: {name: Answers(predict()(texts))}, about, predict)
+    answer = lambda texts: {name: Answers(predict()(texts))}  # noqa: E731
+    return Scorer(name, (name,), key, answer, about, predict, _HUB_TEXTS)
 
 
 def all_scorers(
@@ -172,19 +176,27 @@ def _answers(scorer: Scorer, texts: pd.Series, kept: AnswerCache) -> tuple[pd.Da
     if missing.empty:
         return known, 0
     scorer.prepare()
+    step = scorer.at_once or len(missing)
+    for start in range(0, len(missing), step):
+        new = _answer(scorer, missing.iloc[start : start + step])
+        known = pd.concat([known, new]) if len(known) else new
+        kept.write(scorer.name, scorer.key, known)
+    return known, len(missing)
+
+
+def _answer(scorer: Scorer, texts: pd.Series) -> pd.DataFrame:
+    """A row of answers per text key, computed now."""
     started = time.perf_counter()
-    answered = scorer.answer(missing.tolist())
-    seconds = (time.perf_counter() - started) / len(missing)
-    new = pd.DataFrame(index=missing.index)
+    answered = scorer.answer(texts.tolist())
+    seconds = (time.perf_counter() - started) / len(texts)
+    new = pd.DataFrame(index=texts.index)
     for system in scorer.systems:
-        chances = check_probabilities(answered[system].probabilities, len(missing), system)
+        chances = check_probabilities(answered[system].probabilities, len(texts), system)
         for k in range(NUM_CLASSES):
             new[f"{system}/p{k}"] = chances[:, k] if k < chances.shape[1] else np.nan
         new[f"{system}/route"] = answered[system].route
         new[f"{system}/seconds"] = seconds
-    answers = pd.concat([known, new]) if len(known) else new
-    kept.write(scorer.name, scorer.key, answers)
-    return answers, len(missing)
+    return new
 
 
 def _rows(benchmarks: pd.DataFrame, system: str, answers: pd.DataFrame) -> pd.DataFrame:

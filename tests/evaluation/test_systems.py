@@ -69,6 +69,23 @@ def test_fitting_is_no_part_of_the_time_of_a_text(tmp_path):
     assert rows["seconds"].sum() < 0.2
 
 
+def test_what_was_answered_before_a_crash_is_kept(tmp_path):
+    coin = Half()
+
+    def answer(texts):
+        if coin.asked == 4:
+            raise KeyboardInterrupt
+        return coin.answer(texts)
+
+    asked = benchmark_rows(10)
+    with pytest.raises(KeyboardInterrupt):
+        score_all([dataclasses.replace(coin.scorer, answer=answer, at_once=2)], asked, tmp_path)
+    board = score_all([dataclasses.replace(coin.scorer, at_once=4)], asked, tmp_path)
+    assert board.computed == 6
+    assert coin.asked == 10
+    assert len(board.rows) == 10
+
+
 def test_guardrail_gives_three_systems_over_the_same_rows():
     tiny, asked = build(), benchmark_rows(12)
     rows = score_all([guard_scorer(tiny.guardrail, tiny.trained, tiny.profile)], asked).rows
