@@ -30,11 +30,8 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 
 from guardlib.export.correction import correct_outputs
 from guardlib.export.onnx import Graphs
-from guardlib.labels import Label
-from guardlib.model.build import Guardrail
 from guardlib.model.dual_branch import DualBranchModel
-from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
-from guardlib.runtime.session import GuardModel, make_session, run_windows
+from guardlib.runtime.session import GuardModel, make_session
 from guardlib.text.reading import TOKENS_PER_BATCH, Reader, batches_by_length
 from guardlib.training.quantization import FEW_CHANNELS
 
@@ -336,53 +333,6 @@ def theory_table(model: DualBranchModel) -> pd.DataFrame:
         for part in ("front", "deep", "total")
     ]
     return pd.DataFrame(rows, columns=["precision", "part", "parameters", "theory_bytes"])
-
-
-def compare_precisions(
-    guardrail: Guardrail,
-    graphs: dict[str, Graphs],
-    texts: Sequence[str],
-    threads: int | None = None,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
-) -> pd.DataFrame:
-    """How far each precision is from torch on ``texts``: both branches on every window, and the routed verdicts.
-
-    Returns:
-        A row per pair (``reference`` → ``candidate``): ``texts, windows, max_dp_fast, max_dp_deep`` (largest difference
-        of a probability), ``mean_dp`` (of the routed attack score), ``same_label, same_route, same_verdict`` (shares of
-        texts; label: likeliest class, verdict: flagged or not).
-
-    Raises:
-        ValueError: no texts.
-    """
-    texts = list(texts)
-    if not texts:
-        raise ValueError("compare_precisions got no texts; expected at least one")
-    scores = {"torch": score_windows(guardrail.model, guardrail.reader, texts, tokens_per_batch)}
-    for precision, files in graphs.items():
-        model = GuardModel(files.front, files.deep, threads)
-        scores[precision] = run_windows(model, guardrail.reader, texts, tokens_per_batch=tokens_per_batch)
-    pairs = [("torch", precision) for precision in graphs]
-    if "float32" in graphs:
-        pairs += [("float32", precision) for precision in graphs if precision != "float32"]
-    rows = [{"reference": a, "candidate": b, **_compare(scores[a], scores[b], guardrail.calibration)} for a, b in pairs]
-    return pd.DataFrame(rows)
-
-
-def _compare(a: WindowScores, b: WindowScores, calibration: Calibration) -> dict[str, float]:
-    texts_a, texts_b = decide(a, calibration), decide(b, calibration)
-    attack_a, attack_b = (1 - t.probabilities[:, Label.BENIGN] for t in (texts_a, texts_b))
-    difference = lambda x, y, t: float(np.abs(softmax(x, t) - softmax(y, t)).max())  # noqa: E731
-    return {
-        "texts": a.texts,
-        "windows": len(a.windows),
-        "max_dp_fast": difference(a.fast_logits, b.fast_logits, calibration.fast_temperature),
-        "max_dp_deep": difference(a.deep_logits, b.deep_logits, calibration.deep_temperature),
-        "mean_dp": float(np.abs(attack_a - attack_b).mean()),
-        "same_label": float((texts_a.probabilities.argmax(-1) == texts_b.probabilities.argmax(-1)).mean()),
-        "same_route": float((texts_a.route == texts_b.route).mean()),
-        "same_verdict": float(((attack_a >= calibration.threshold) == (attack_b >= calibration.threshold)).mean()),
-    }
 
 
 class _quiet:

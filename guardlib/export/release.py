@@ -16,7 +16,8 @@ import pandas as pd
 import guardlib
 from guardlib.config import Profile
 from guardlib.export.onnx import ExportError, Graphs, export_graphs
-from guardlib.export.quantize import BITS, calibration_feeds, compare_precisions, quantize_graphs, theory_table
+from guardlib.export.parity import compare_precisions
+from guardlib.export.quantize import BITS, calibration_feeds, quantize_graphs, theory_table
 from guardlib.fingerprint import file_digest
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.build import Guardrail
@@ -176,7 +177,7 @@ def get_model_info(guardrail: Guardrail, sizes: pd.DataFrame) -> dict[str, dict[
 def parity(guardrail: Guardrail, folder: Path, texts: pd.Series, profile: Profile) -> pd.DataFrame:
     """How far the float32 guard and that of ``export.precision`` are from torch on ``export.parity_texts`` texts drawn.
 
-    Reads ``folder``, writes ``parity.json`` there; columns as :func:`guardlib.export.quantize.compare_precisions`.
+    Reads ``folder``, writes ``parity.json`` there; columns as :func:`guardlib.export.parity.compare_precisions`.
 
     Raises:
         ExportError: a probability of the float32 guard is more than 1e-4 off: the export itself is wrong.

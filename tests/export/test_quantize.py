@@ -7,7 +7,8 @@ from onnx import numpy_helper
 
 from guardlib.export import quantize
 from guardlib.export.onnx import ExportError
-from guardlib.export.quantize import BITS, compare_precisions, theory_table
+from guardlib.export.parity import compare_precisions
+from guardlib.export.quantize import BITS, theory_table
 from guardlib.export.release import parity
 from tests.helpers import count_weights
 
