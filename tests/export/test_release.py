@@ -82,7 +82,7 @@ def test_settings_know_every_precision():
 def test_score_rows_of_the_guard(tiny):
     guard = Guard.load(tiny.folder / "guard", threads=1)
     rows = gate.score_guard(guard, benchmarks(), "int8")
-    verdicts = guard.scan(list(tiny_guard.TEXTS))
+    verdicts = [guard.scan(text) for text in tiny_guard.TEXTS]
     assert rows["score"].tolist() == pytest.approx([verdict.score for verdict in verdicts], abs=1e-6)
     assert rows["predicted"].tolist() == [int(verdict.label) for verdict in verdicts]
     assert (rows["seconds"] > 0).all()
