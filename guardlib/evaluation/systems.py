@@ -126,8 +126,7 @@ def hub_scorer(name: str, profile: Profile) -> Scorer:
     predict = functools.cache(fit_hub_guard(name, profile.evaluation.tokens_per_batch, commit))
     key = digest_of([guard.hub_id, commit, guard.max_length, code_digests({"guardlib.evaluation.hub_guards"})])
     about = f"{guard.hub_id}, as published" + (f" (commit {commit[:12]})" if commit else "")
-    answer = lambda texts: {name: Answers(predict()(texts))}  # noqa: E731
-    return Scorer(name, (name,), key, answer, about, predict, _HUB_TEXTS)
+    return Scorer(name, (name,), key, lambda texts: {name: Answers(predict()(texts))}, about, predict, _HUB_TEXTS)
 
 
 def all_scorers(

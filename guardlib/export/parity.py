@@ -1,11 +1,13 @@
 """How far each precision is from the torch model, window by window and verdict by verdict.
 
-Legend: W windows, B batch, L tokens, D width.
+Legend: W windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,10 @@ from torch import Tensor
 from guardlib.export.onnx import Graphs
 from guardlib.labels import Label
 from guardlib.model.build import Guardrail
-from guardlib.model.deep_branch import MixtureOfExperts
-from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax, to_tensors
+from guardlib.model.dual_branch import DualBranchModel
+from guardlib.model.inference import Calibration, WindowScores, decide, score_windows, softmax
 from guardlib.runtime.session import GuardModel, run_windows
-from guardlib.text.reading import TOKENS_PER_BATCH, batches_by_length, distinct_windows
+from guardlib.text.reading import TOKENS_PER_BATCH
 
 #: Experts whose weights differ by less: arithmetic in another order may choose the other.
 TIE = 1e-6
@@ -35,10 +37,9 @@ def compare_precisions(
 
     Returns:
         A row per pair (``reference`` → ``candidate``): ``texts, windows, max_dp_fast, max_dp_deep`` (largest difference
-        of a probability), ``ties, max_dp_ties`` (windows with a token that two experts weigh alike, within
-        :data:`TIE`: there the last bit chooses the expert, so they are no part of max_dp_deep), ``mean_dp`` (of the
-        routed attack score), ``same_label, same_route, same_verdict`` (shares of texts; label: likeliest class,
-        verdict: flagged or not).
+        of a probability), ``ties`` (windows with a token that two experts weigh alike: either expert is torch's answer
+        there, see :func:`other_choice`), ``mean_dp`` (of the routed attack score), ``same_label, same_route,
+        same_verdict`` (shares of texts; label: likeliest class, verdict: flagged or not).
 
     Raises:
         ValueError: no texts.
@@ -46,60 +47,65 @@ def compare_precisions(
     texts = list(texts)
     if not texts:
         raise ValueError("compare_precisions got no texts; expected at least one")
-    scores = {"torch": score_windows(guardrail.model, guardrail.reader, texts, tokens_per_batch)}
+    model, reader = guardrail.model, guardrail.reader
+    scores = {"torch": score_windows(model, reader, texts, tokens_per_batch)}
+    with other_choice(model):
+        other = score_windows(model, reader, texts, tokens_per_batch).deep_logits
     for precision, files in graphs.items():
-        model = GuardModel(files.front, files.deep, threads)
-        scores[precision] = run_windows(model, guardrail.reader, texts, tokens_per_batch=tokens_per_batch)
-    tied = tied_windows(guardrail, texts, tokens_per_batch)
-    pairs = [("torch", precision) for precision in graphs]
+        onnx = GuardModel(files.front, files.deep, threads)
+        scores[precision] = run_windows(onnx, reader, texts, tokens_per_batch=tokens_per_batch)
+    rows = []
+    for candidate in graphs:
+        compared = _compare(scores["torch"], scores[candidate], guardrail.calibration, other)
+        rows.append({"reference": "torch", "candidate": candidate, **compared})
     if "float32" in graphs:
-        pairs += [("float32", precision) for precision in graphs if precision != "float32"]
-    rows = [
-        {"reference": a, "candidate": b, **_compare(scores[a], scores[b], tied, guardrail.calibration)}
-        for a, b in pairs
-    ]
+        for candidate in (precision for precision in graphs if precision != "float32"):
+            compared = _compare(scores["float32"], scores[candidate], guardrail.calibration)
+            rows.append({"reference": "float32", "candidate": candidate, **compared})
     return pd.DataFrame(rows)
 
 
-def tied_windows(guardrail: Guardrail, texts: Sequence[str], tokens_per_batch: int = TOKENS_PER_BATCH) -> np.ndarray:
-    """Whether the two experts that a token of the window weighs most differ by less than :data:`TIE`: bool [W]."""
-    model, reader = guardrail.model.eval(), guardrail.reader
-    read, places = distinct_windows(reader.windows(texts))
-    gaps, found = np.full(len(read), np.inf), []
-
-    def note(experts: MixtureOfExperts, inputs: tuple[Tensor, Tensor], _) -> None:
-        x_BLD, mask_BL = inputs
-        best = experts.gate_probabilities(x_BLD).topk(min(2, len(experts.experts)), dim=-1).values
-        gap_BL = best[..., 0] - best[..., 1:].sum(-1)
-        found.append(gap_BL.masked_fill(mask_BL == 0, np.inf).amin(1))
-
-    hooks = [layer.experts.register_forward_hook(note) for layer in model.deep.layers]
+@contextmanager
+def other_choice(model: DualBranchModel) -> Iterator[None]:
+    """Where a token's two likeliest experts are within :data:`TIE`, the second takes it, as the last bit may decide."""
+    mixtures = [layer.experts for layer in model.deep.layers if len(layer.experts.experts) > 1]
+    for experts in mixtures:
+        experts.gate_probabilities = partial(_second_where_tied, experts.gate_probabilities)
     try:
-        with torch.inference_mode():
-            for rows in batches_by_length([len(window) for window in read], tokens_per_batch):
-                found.clear()
-                model(*to_tensors(reader.collate([read[row] for row in rows])))
-                gaps[rows] = torch.stack(found).amin(0).numpy()
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
-    return (gaps < TIE)[places]
+        for experts in mixtures:
+            del experts.gate_probabilities
 
 
-def _compare(a: WindowScores, b: WindowScores, tied: np.ndarray, calibration: Calibration) -> dict[str, float]:
+def _second_where_tied(gate_probabilities: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    p = gate_probabilities(x)
+    best = p.topk(2, dim=-1)
+    tied = best.values[..., :1] - best.values[..., 1:] < TIE
+    return torch.where(tied, p.scatter(-1, best.indices[..., :1], 0.0), p)
+
+
+def _compare(
+    a: WindowScores, b: WindowScores, calibration: Calibration, other: np.ndarray | None = None
+) -> dict[str, float]:
+    """``other``: deep logits [W, 4] that are as right as those of ``a``."""
     texts_a, texts_b = decide(a, calibration), decide(b, calibration)
     attack_a, attack_b = (1 - t.probabilities[:, Label.BENIGN] for t in (texts_a, texts_b))
-    difference = lambda x, y, t: float(np.abs(softmax(x, t) - softmax(y, t)).max(initial=0))  # noqa: E731
-    deep = [(a.deep_logits[kind], b.deep_logits[kind], calibration.deep_temperature) for kind in (~tied, tied)]
+    other = a.deep_logits if other is None else other
+    deep = [_differences(x, b.deep_logits, calibration.deep_temperature) for x in (a.deep_logits, other)]
     return {
         "texts": a.texts,
         "windows": len(a.windows),
-        "max_dp_fast": difference(a.fast_logits, b.fast_logits, calibration.fast_temperature),
-        "max_dp_deep": difference(*deep[0]),
-        "ties": int(tied.sum()),
-        "max_dp_ties": difference(*deep[1]),
+        "max_dp_fast": float(_differences(a.fast_logits, b.fast_logits, calibration.fast_temperature).max(initial=0)),
+        "max_dp_deep": float(np.minimum(*deep).max(initial=0)),
+        "ties": int((other != a.deep_logits).any(-1).sum()),
         "mean_dp": float(np.abs(attack_a - attack_b).mean()),
         "same_label": float((texts_a.probabilities.argmax(-1) == texts_b.probabilities.argmax(-1)).mean()),
         "same_route": float((texts_a.route == texts_b.route).mean()),
         "same_verdict": float(((attack_a >= calibration.threshold) == (attack_b >= calibration.threshold)).mean()),
     }
+
+
+def _differences(a: np.ndarray, b: np.ndarray, temperature: float) -> np.ndarray:
+    """Largest difference of a probability in each window, [W], of logits [W, 4]."""
+    return np.abs(softmax(a, temperature) - softmax(b, temperature)).max(-1, initial=0)
