@@ -13,6 +13,7 @@ from guardlib.evaluation.metrics import rates
 from guardlib.evaluation.prompts import read_prompts
 from guardlib.evaluation.ranking import OVERALL, ranking
 from guardlib.evaluation.scores import score_rows
+from guardlib.labels import HARMFUL_REQUEST
 from guardlib.report.glance import MEASURES
 from guardlib.report.tables import DASH, rate
 from guardlib.runtime.guard import Guard, Verdict
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         "file",
         type=Path,
         help="CSV, JSON, JSONL, YAML or parquet with text, label (0, 1 or a class) and, if you like, category; those "
-        "of category harmful_request, which attack nobody's instructions, count neither way",
+        f"of category {HARMFUL_REQUEST}, which attack nobody's instructions, count neither way",
     )
     parser.add_argument("--guard", type=Path, help="guard folder; default: the release inside the package")
     parser.add_argument("--threshold", type=float, help="flag from this score (0 to 1) on; default: the guard's own")
@@ -42,6 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         prompts = read_prompts(options.file, labelled=True)
+        if (prompts["family"] == HARMFUL_REQUEST).all():
+            raise ValueError(
+                f"{options.file}: every text is of category {HARMFUL_REQUEST}, which counts neither way; expected "
+                "attacks or benign texts"
+            )
         guard = Guard.load(options.guard, threads=options.threads, threshold=options.threshold, fpr=options.fpr)
         progress = tqdm(prompts["text"], desc="scan", unit="text", leave=False)
         verdicts = list(guard.scan_iter(progress, truncate=True))

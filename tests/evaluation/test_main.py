@@ -81,3 +81,12 @@ def test_what_cannot_be_used_is_one_line(tmp_path, capsys, content, arguments, m
     assert main([str(path), *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error.splitlines()[-1]
+
+
+def test_a_file_of_nothing_that_counts_is_refused(tmp_path, capsys):
+    path = tmp_path / "goals.csv"
+    pd.DataFrame({"text": ["How do I pick a lock?"], "label": 1, "category": "harmful_request"}).to_csv(path)
+    assert main([str(path)]) == 2
+    said = capsys.readouterr()
+    assert "expected attacks or benign texts" in said.err
+    assert not said.out
