@@ -57,7 +57,7 @@ def run(profile: Profile, frames: tuple[pd.DataFrame, ...], tokens: int) -> dict
     profile = dataclasses.replace(profile, training=dataclasses.replace(profile.training, **budget))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
-        guard = build_guardrail(profile, train_frame["text"], Path(folder))
+        guard = build_guardrail(profile, train_frame, Path(folder))
         parts = (guard.model, guard.reader, train_frame, validation)
         history = train(*parts, profile, Path(folder))
         guard, _ = finish_training(guard, train_frame, validation, profile, Path(folder))

@@ -43,7 +43,8 @@ class ModelConfig:
     d_model: int = 384
     num_heads: int = 12
     ffn_dim: int = 1536
-    vocab_size: int = 14_000  # of 30,522; more make shorter texts, and cost the guard 1.2 kB each (three spellings)
+    vocab_size: int = 13_500  # of 30,522; more make shorter texts, and cost the guard 1.2 kB each (three spellings)
+    learnt_pieces: int = 2_500  # most pieces beside those, learnt from training texts in other languages
     max_length: int = 128  # tokens per window, training and inference alike
     stem_layers: int = 3
     deep_layers: int = 2
@@ -224,7 +225,13 @@ PROFILES: dict[str, Profile] = {
         name="smoke",
         data=DataConfig(max_rows_per_source=60, generated_per_attack=8, hard_negatives=60, benchmark_rows=12),
         model=ModelConfig(
-            vocab_size=3000, ngram_rows=16_384, stem_layers=1, deep_layers=1, num_experts=2, max_length=64
+            vocab_size=3000,
+            learnt_pieces=200,
+            ngram_rows=16_384,
+            stem_layers=1,
+            deep_layers=1,
+            num_experts=2,
+            max_length=64,
         ),
         training=TrainingConfig(
             epochs=1,
@@ -274,7 +281,7 @@ PROFILES: dict[str, Profile] = {
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
         # Small sources are learnt long before the many written rows are: those are read more often than in short runs.
-        training=TrainingConfig(epochs=7, max_train_tokens=6_600_000, source_temperature=0.5),
+        training=TrainingConfig(epochs=7, max_train_tokens=5_800_000, source_temperature=0.5),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),

@@ -24,6 +24,8 @@ LABEL_NAMES = tuple(label.name.lower() for label in Label)
 #: Family of plain harmful questions: they attack nobody's instructions, so a policy decides what becomes of them.
 HARMFUL_REQUEST = "harmful_request"
 
+#: What ``lang`` is of texts in English, or in a language nobody named.
+ENGLISH = ("en", "")
 
 RECORD_COLUMNS = ("text", "label", "source", "family", "group", "lang", "split")
 BENCHMARK_COLUMNS = ("benchmark", "example_id", "text", "label", "family", "variant", "lang", "group")

@@ -17,8 +17,9 @@ from guardlib.model.backbone import find_backbone
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.reading import Batch, Reader
-from guardlib.text.tokenizer import GuardTokenizer, prune_vocabulary
+from guardlib.text.tokenizer import GuardTokenizer
 from guardlib.text.views import Unfolder
+from guardlib.text.vocabulary import prune_vocabulary
 from guardlib.text.word_order import WordOrder
 
 VOCABULARY = 4000
@@ -29,6 +30,7 @@ TINY = ModelConfig(
     num_heads=4,
     ffn_dim=96,
     vocab_size=VOCABULARY,
+    learnt_pieces=0,
     max_length=32,
     stem_layers=1,
     deep_layers=2,
@@ -49,6 +51,11 @@ def corpus_texts() -> tuple[str, ...]:
     files = [folder / f"{name}.jsonl" for name in ("attacks", "benign", "hard_negatives")]
     lines = [line for file in files for line in file.read_text("utf-8").splitlines()[:_PINNED]]
     return tuple(json.loads(line)["text"] for line in lines)
+
+
+def corpus_records() -> pd.DataFrame:
+    """The same as records in English."""
+    return pd.DataFrame({"text": corpus_texts(), "lang": "en", "source": "corpus_benign"})
 
 
 @functools.cache

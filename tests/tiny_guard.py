@@ -25,6 +25,7 @@ SHAPE = {
     "num_heads": 4,
     "ffn_dim": 96,
     "vocab_size": 3000,
+    "learnt_pieces": 0,
     "max_length": 32,
     "stem_layers": 1,
     "deep_layers": 2,
@@ -66,7 +67,7 @@ def build() -> Tiny:
     folder = Path(_FOLDER.name)
     profile = get_profile("smoke", {f"model.{name}": value for name, value in SHAPE.items()})
     trained = folder / "trained"
-    guardrail = build_guardrail(profile, TEXTS, trained)
+    guardrail = build_guardrail(profile, pd.DataFrame({"text": TEXTS, "lang": "en", "source": "mine"}), trained)
     _stir(guardrail.model)
     scores = score_windows(guardrail.model.eval(), guardrail.reader, TEXTS, 2048)
     middle = np.unique(scores.router)

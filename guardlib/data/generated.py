@@ -15,7 +15,7 @@ from guardlib.data.hard_negatives import SOURCE as HARD_NEGATIVES
 from guardlib.data.indirect import INDIRECT
 from guardlib.data.injections import COMPOSED
 from guardlib.data.records import rng_for, rounds, to_records
-from guardlib.labels import HARMFUL_REQUEST, Label
+from guardlib.labels import ENGLISH, HARMFUL_REQUEST, Label
 
 OBFUSCATED, WRAPPED = "obfuscated", "wrapped"
 #: Sources whose rows this package made of other rows.
@@ -47,10 +47,10 @@ def obfuscated(
     bad = plain[plain["label"] != Label.BENIGN]
     harmful = bad["family"] == HARMFUL_REQUEST
     attack = bad[~harmful & ~bad["material"]]
-    abroad = ~attack["lang"].isin(["en", ""])
+    abroad = ~attack["lang"].isin(ENGLISH)
     good = plain[(plain["label"] == Label.BENIGN) & (plain["text"].str.len() >= 12)]
     trigger = good["source"].eq("corpus_hard_negatives")
-    foreign = ~good["lang"].isin(["en", ""])
+    foreign = ~good["lang"].isin(ENGLISH)
     spiky = pd.concat([good[trigger], hard_negatives[hard_negatives["text"].str.len() <= MAX_HIDDEN]])
     goals = bad[harmful]
     attack_pools = [goals[::2], attack[~abroad], goals[1::2], attack[abroad]]

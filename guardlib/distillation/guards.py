@@ -137,7 +137,7 @@ def train_guard(
     Raises:
         RouterCollapse: its router sends (nearly) all texts one way.
     """
-    guardrail = build_guardrail(own, frames[0]["text"], folder)
+    guardrail = build_guardrail(own, frames[0], folder)
     watched = frames[1].head(_WATCHED_ROWS)
     arguments = (guardrail.model, guardrail.reader, frames[0], watched, own, folder, bar)
     if teacher is None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from guardlib.data.generated import MADE
 from guardlib.distillation.errors import PairError
+from guardlib.labels import ENGLISH
 
 _GAP = "\n\n"  # between texts of the stream
 _CHUNK = 2000  # texts tokenized at once
@@ -30,7 +31,7 @@ def open_text(records: pd.DataFrame) -> list[str]:
 
     Rows that this package composed or encoded are left out. Raises PairError where nothing is left.
     """
-    written = ~records["source"].isin(MADE) & records["lang"].isin(["en", ""])
+    written = ~records["source"].isin(MADE) & records["lang"].isin(ENGLISH)
     texts = records.loc[written, "text"].tolist()
     if not texts:
         raise PairError(f"0 of {len(records)} rows are open text; expected some: run 01 again with other data (--data)")

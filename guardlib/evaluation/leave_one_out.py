@@ -105,7 +105,7 @@ def fit_guard(train: pd.DataFrame, validation: pd.DataFrame, profile: Profile) -
 
     with tempfile.TemporaryDirectory(prefix="guardlib-") as name:
         folder = Path(name)
-        guardrail = build_guardrail(profile, train["text"], folder)
+        guardrail = build_guardrail(profile, train, folder)
         train_model(guardrail.model, guardrail.reader, train, validation, profile, folder, progress_bar=False)
         guardrail, _ = finish_training(guardrail, train, validation, profile, folder)
 

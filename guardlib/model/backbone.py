@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -84,10 +86,17 @@ def _sha256(path: str, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def warm_start(front: FastBranch, deep: DeepBranch, backbone: Backbone, vocabulary_rows: list[int]) -> None:
+def warm_start(
+    front: FastBranch,
+    deep: DeepBranch,
+    backbone: Backbone,
+    vocabulary_rows: Sequence[int],
+    learnt: Sequence[Sequence[int]] = (),
+) -> None:
     """Copy the backbone into the model: embeddings and lower layers into the stem, the next ones into the deep branch.
 
-    ``vocabulary_rows[i]`` is the backbone's row for piece i. BERT's token-type vector is folded into the positions:
+    ``vocabulary_rows[i]`` is the backbone's row for piece i; each piece after those starts as the mean of the rows that
+    ``learnt`` has for it. BERT's token-type vector is folded into the positions:
     this model has one segment. Where ``model.ffn_dim`` is less than the backbone's, its weightiest units are taken.
 
     Raises:
@@ -98,7 +107,9 @@ def warm_start(front: FastBranch, deep: DeepBranch, backbone: Backbone, vocabula
     except (SafetensorError, OSError) as error:
         raise BackboneError(f"backbone file {backbone.weights} cannot be read ({error}); {_HELP}") from error
     embeddings = front.embeddings
-    _copy(embeddings.word.weight, weights["embeddings.word_embeddings.weight"][vocabulary_rows])
+    words = weights["embeddings.word_embeddings.weight"]
+    means = [words[rows].mean(0, keepdim=True) for rows in learnt]
+    _copy(embeddings.word.weight, torch.cat([words[vocabulary_rows], *means]))
     positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     _copy(embeddings.position.weight, positions[: embeddings.position.num_embeddings])
     _copy_affine(embeddings.norm, weights, "embeddings.LayerNorm")

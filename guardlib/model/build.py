@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from guardlib.config import ModelConfig, Profile
+from guardlib.data.generated import MADE
+from guardlib.labels import ENGLISH
 from guardlib.model.backbone import find_backbone, warm_start
 from guardlib.model.dual_branch import DualBranchModel, ModelFileError, load_model, save_model
 from guardlib.model.inference import Calibration
 from guardlib.paths import run_again
 from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.reading import Reader
-from guardlib.text.tokenizer import GuardTokenizer, prune_vocabulary
+from guardlib.text.tokenizer import GuardTokenizer
 from guardlib.text.views import Unfolder
+from guardlib.text.vocabulary import learn_pieces, prune_vocabulary
 from guardlib.text.word_order import WordOrder
 
 
@@ -31,8 +34,10 @@ class Guardrail:
     calibration: Calibration
 
 
-def build_guardrail(profile: Profile, texts: Collection[str], folder: Path) -> Guardrail:
-    """An untrained guardrail whose vocabulary is what ``texts`` use; writes ``tokenizer.json`` into ``folder``.
+def build_guardrail(profile: Profile, train: pd.DataFrame, folder: Path) -> Guardrail:
+    """An untrained guardrail whose vocabulary is what the records ``train`` use; writes ``tokenizer.json``.
+
+    Pieces for other languages are learnt from the texts that were not made of others: those repeat their words.
 
     Raises:
         BackboneError: the pretrained backbone is missing or not the pinned one.
@@ -40,16 +45,18 @@ def build_guardrail(profile: Profile, texts: Collection[str], folder: Path) -> G
     config = profile.model
     # Even "none" needs the backbone's pieces.
     backbone = find_backbone("minilm" if config.backbone == "none" else config.backbone)
-    tokenizer_json, rows = prune_vocabulary(backbone.tokenizer, texts, config.vocab_size)
+    tokenizer_json, rows = prune_vocabulary(backbone.tokenizer, train["text"], config.vocab_size)
+    foreign = train.loc[~train["lang"].isin(ENGLISH) & ~train["source"].isin(MADE), "text"].tolist()
+    tokenizer_json, learnt = learn_pieces(tokenizer_json, backbone.tokenizer, foreign, config.learnt_pieces)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".tokenizer.{os.getpid()}.part"  # several processes may make the same one at once
     part.write_text(tokenizer_json, encoding="utf-8")
     part.replace(folder / "tokenizer.json")
-    reader = make_reader(folder, config, latin_lookalikes(), WordOrder.learn(texts))
+    reader = make_reader(folder, config, latin_lookalikes(), WordOrder.learn(train["text"]))
     torch.manual_seed(profile.seed)
     model = DualBranchModel(config, reader.tokenizer.vocab_size)
     if config.backbone != "none":
-        warm_start(model.front, model.deep, backbone, rows)
+        warm_start(model.front, model.deep, backbone, rows, learnt)
     return Guardrail(model, reader, Calibration())
 
 

@@ -117,10 +117,13 @@ def check_model_config(config: ModelConfig) -> None:
         )
     if not config.char_widths or min(config.char_widths) < 1:
         raise ConfigError(f"model.char_widths is {config.char_widths}; expected one or more widths of at least 1")
-    if config.ngram_rows < 2 * config.vocab_size:
+    if config.learnt_pieces < 0:
+        raise ConfigError(f"model.learnt_pieces is {config.learnt_pieces}; expected 0 (none) or more")
+    pieces = config.vocab_size + config.learnt_pieces
+    if config.ngram_rows < 2 * pieces:
         raise ConfigError(
-            f"model.ngram_rows is {config.ngram_rows}; expected at least {2 * config.vocab_size}: a row for each of "
-            f"model.vocab_size ({config.vocab_size}) pieces and as many for pairs"
+            f"model.ngram_rows is {config.ngram_rows}; expected at least {2 * pieces}: a row for each of "
+            f"model.vocab_size + model.learnt_pieces ({pieces}) pieces and as many for pairs"
         )
     if not 0 <= config.ngram_weight < float("inf"):
         raise ConfigError(f"model.ngram_weight is {config.ngram_weight}; expected 0 (no n-grams) or more")

@@ -2,8 +2,8 @@
 
 Departures from BERT's tokenizer:
 
-* the vocabulary is pruned to the pieces the training data uses; every single-character piece stays, so a word whose
-  piece was pruned falls apart into smaller ones instead of becoming [UNK];
+* the vocabulary is that of :mod:`.vocabulary`; every single-character piece of the backbone stays in it, so a word
+  whose piece was pruned falls apart into smaller ones instead of becoming [UNK];
 * signs that are no punctuation to BERT (an emoji, an arrow, a blank that counts as a letter) divide words, too: one of
   them would make all that is written together with it one [UNK];
 * each piece carries the *raw* characters it covers (case, accents, look-alikes and all), so that a word outside the
@@ -16,10 +16,8 @@ Torch-free: the released guard runs this file.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +31,8 @@ from guardlib.paths import run_again
 PAD, UNK, CLS, SEP, HIDDEN = 0, 1, 2, 3, 4
 #: New name of each special piece and the BERT piece whose pretrained row it takes.
 SPECIALS = {"[PAD]": "[PAD]", "[UNK]": "[UNK]", "[CLS]": "[CLS]", "[SEP]": "[SEP]", "[HIDDEN]": "[unused0]"}
+
+CONTINUED = "##"  # what a piece that goes on with a word starts with
 
 #: Signs, and blanks that Unicode calls letters (Hangul fillers).
 _SIGN = Regex(r"[\p{S}\u115F\u1160\u3164\uFFA0]")
@@ -75,14 +75,14 @@ class GuardTokenizer:
     """Text → :class:`Pieces`. Safe to share between threads."""
 
     def __init__(self, tokenizer: Tokenizer, chars_per_token: int, char_buckets: int) -> None:
-        self._tokenizer = _dividing_signs(tokenizer)
+        self._tokenizer = dividing_signs(tokenizer)
         self.chars_per_token = chars_per_token
         self.char_buckets = char_buckets
         self.vocab_size = tokenizer.get_vocab_size()
 
     @classmethod
     def load(cls, path: str | Path, chars_per_token: int, char_buckets: int) -> GuardTokenizer:
-        """Read a ``tokenizer.json`` written by :func:`prune_vocabulary`. Raises ValueError naming the file."""
+        """Read a ``tokenizer.json`` of :mod:`.vocabulary`. Raises ValueError naming the file."""
         try:
             raw = Path(path).read_bytes()
         except OSError as error:
@@ -112,7 +112,7 @@ class GuardTokenizer:
 
     def spellings(self) -> np.ndarray:
         """Characters of every piece, as the vocabulary has it and with a capital: int32 [2, V, C]; specials: none."""
-        names = [piece.removeprefix("##") for piece in self.names()]
+        names = [piece.removeprefix(CONTINUED) for piece in self.names()]
         names[: len(SPECIALS)] = [""] * len(SPECIALS)
         return np.stack([self._characters(names), self._characters([name.capitalize() for name in names])])
 
@@ -178,57 +178,7 @@ class GuardTokenizer:
         return Pieces(ids, np.where(inside, char_ids[np.minimum(positions, len(char_ids) - 1)], 0), spans)
 
 
-def prune_vocabulary(backbone_tokenizer: Path, texts: Iterable[str], size: int) -> tuple[str, list[int]]:
-    """The backbone's vocabulary, cut to the ``size`` pieces that ``texts`` use most.
-
-    Special pieces and every single-character piece are kept whatever their use.
-
-    Returns:
-        tokenizer.json of the pruned tokenizer, and for each new id the backbone's id (its pretrained row).
-
-    Raises:
-        ValueError: ``size`` is too small for the pieces that must stay.
-    """
-    full = Tokenizer.from_file(str(backbone_tokenizer))
-    full = _dividing_signs(full)
-    full.no_truncation()
-    full.no_padding()
-    vocabulary: dict[str, int] = full.get_vocab()
-    singles = sorted((p for p in vocabulary if len(p.removeprefix("##")) == 1), key=vocabulary.__getitem__)
-    if size < len(SPECIALS) + len(singles):
-        raise ValueError(
-            f"model.vocab_size is {size}; expected at least {len(SPECIALS) + len(singles)} "
-            "(special and single-character pieces always stay)"
-        )
-    uses: Counter[int] = Counter()
-    batch: list[str] = []
-    for text in texts:
-        batch.append(sanitize(text)[:4000])
-        if len(batch) == 1000:
-            _count(full, batch, uses)
-            batch = []
-    _count(full, batch, uses)
-    names = {index: piece for piece, index in vocabulary.items()}
-    taken = set(singles)
-    by_use = sorted(uses, key=lambda index: (-uses[index], index))
-    chosen = [names[i] for i in by_use if names[i] not in taken and not names[i].startswith("[")]
-    pieces = singles + chosen[: size - len(SPECIALS) - len(singles)]
-    pieces.sort(key=vocabulary.__getitem__)
-    rows = [vocabulary[b] for b in SPECIALS.values()] + [vocabulary[p] for p in pieces]
-
-    config = json.loads(full.to_str())
-    config["model"]["vocab"] = {piece: index for index, piece in enumerate([*SPECIALS, *pieces])}
-    config["added_tokens"] = []  # "[CLS]" typed by a user is text, not a control piece
-    config["post_processor"] = config["truncation"] = config["padding"] = None
-    return json.dumps(config, ensure_ascii=False), rows
-
-
-def _dividing_signs(tokenizer: Tokenizer) -> Tokenizer:
+def dividing_signs(tokenizer: Tokenizer) -> Tokenizer:
     """``tokenizer`` with every sign a word of its own."""
     tokenizer.pre_tokenizer = InTurn([Split(_SIGN, "isolated"), BertPreTokenizer()])
     return tokenizer
-
-
-def _count(tokenizer: Tokenizer, batch: list[str], uses: Counter[int]) -> None:
-    for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
-        uses.update(encoding.ids)

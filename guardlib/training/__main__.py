@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         with FolderLock(project_root() / "artifacts") if processes.first else contextlib.nullcontext():
             if not processes.first:
                 processes.wait()  # for the first one's tokenizer
-            guardrail = build_guardrail(profile, frames[0]["text"], folder)
+            guardrail = build_guardrail(profile, frames[0], folder)
             if processes.first:
                 processes.wait()
             history = train(guardrail.model, guardrail.reader, *frames, profile, folder)

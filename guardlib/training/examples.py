@@ -19,7 +19,7 @@ from guardlib.data.attacks.wrappers import payload_middle
 from guardlib.data.generated import MADE, OBFUSCATED, WRAPPED
 from guardlib.data.indirect import INDIRECT
 from guardlib.data.injections import COMPOSED
-from guardlib.labels import Label
+from guardlib.labels import ENGLISH, Label
 from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
 
@@ -100,7 +100,7 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     characters = frame["text"].str.len().clip(*_LENGTHS).to_numpy(np.float64)
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
     attack = frame["label"].to_numpy() != Label.BENIGN
-    english = frame["lang"].isin(("en", "")).to_numpy()
+    english = frame["lang"].isin(ENGLISH).to_numpy()
     if (attack & ~source.isin(_OWN)).any():
         weights[attack & source.isin(_WRITTEN) & english] *= config.written_weight
     if config.attack_share is not None:

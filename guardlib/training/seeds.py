@@ -56,7 +56,7 @@ def _train(frames: Mapping[str, pd.DataFrame], profile: Profile, folder: Path) -
     if profile.training.resume and _finished(folder, identity):
         return pd.read_parquet(folder / _SCORES)
     (folder / _IDENTITY).unlink(missing_ok=True)
-    guardrail = build_guardrail(profile, frames["train"]["text"], folder)
+    guardrail = build_guardrail(profile, frames["train"], folder)
     train(guardrail.model, guardrail.reader, frames["train"], frames["validation"], profile, folder)
     guardrail, _ = finish_training(guardrail, frames["train"], frames["validation"], profile, folder)
     rows = score_split(guardrail, frames["test"], "test", profile)
