@@ -66,7 +66,7 @@ POSITIVE = (
 NOT_NEGATIVE = (
     *("distillation.feature_weight", "distillation.attention_weight", "distillation.layerwise_weight"),
     *("distillation.contrastive_weight", "distillation.guard_weight", "distillation.weight_decay"),
-    *("training.weight_decay", "training.source_temperature"),
+    *("training.weight_decay", "training.source_temperature", "model.learnt_pieces"),
     *("distillation.min_delta", "distillation.patience", "distillation.patience_warmup", "distillation.start_steps"),
 )
 #: Shares that are of no use at their ends.

@@ -117,8 +117,6 @@ def check_model_config(config: ModelConfig) -> None:
         )
     if not config.char_widths or min(config.char_widths) < 1:
         raise ConfigError(f"model.char_widths is {config.char_widths}; expected one or more widths of at least 1")
-    if config.learnt_pieces < 0:
-        raise ConfigError(f"model.learnt_pieces is {config.learnt_pieces}; expected 0 (none) or more")
     pieces = config.vocab_size + config.learnt_pieces
     if config.ngram_rows < 2 * pieces:
         raise ConfigError(

@@ -65,7 +65,13 @@ def test_nothing_is_said_before_the_fit_nor_after_it_is_undone():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"ngram_rows": 2 * TINY.vocab_size - 1}, {"ngram_weight": -0.1}, {"ngram_weight": float("nan")}]
+    "setting",
+    [
+        {"ngram_rows": 2 * TINY.vocab_size - 1},
+        {"learnt_pieces": TINY.ngram_rows // 2},
+        {"ngram_weight": -0.1},
+        {"ngram_weight": float("nan")},
+    ],
 )
 def test_settings_that_cannot_be_are_named(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):
