@@ -96,8 +96,8 @@ def warm_start(
     """Copy the backbone into the model: embeddings and lower layers into the stem, the next ones into the deep branch.
 
     ``vocabulary_rows[i]`` is the backbone's row for piece i; each piece after those starts as the mean of the rows that
-    ``learnt`` has for it. BERT's token-type vector is folded into the positions:
-    this model has one segment. Where ``model.ffn_dim`` is less than the backbone's, its weightiest units are taken.
+    ``learnt`` has for it. BERT's token-type vector is folded into the positions: this model has one segment. Where
+    ``model.ffn_dim`` is less than the backbone's, its weightiest units are taken.
 
     Raises:
         BackboneError: the weights file is unreadable or has fewer layers than the model asks for.

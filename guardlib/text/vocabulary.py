@@ -96,8 +96,8 @@ def learn_pieces(
     for piece, count in sorted(uses.items(), key=lambda use: (-use[1], use[0])):
         body = piece.removeprefix(CONTINUED)
         begins = piece == body
-        known = piece in vocabulary or len(body) < 2 or not body.isalpha()
-        if not known and (words[piece] if begins else count) >= _LEAST_USES:
+        new_letters = piece not in vocabulary and len(body) > 1 and body.isalpha()
+        if new_letters and (words[piece] if begins else count) >= _LEAST_USES:
             learnt.append(piece)
     learnt = learnt[:most]
     vocabulary.update({piece: index for index, piece in enumerate(learnt, start=len(vocabulary))})

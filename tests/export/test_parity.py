@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,15 +51,11 @@ def test_the_other_choice_of_two_that_weigh_alike_is_the_other_expert(model):
 def test_either_choice_counts_and_anything_else_is_off(model):
     scores = score_windows(model, make_reader(), TEXTS, 512)
     other = scores.deep_logits + np.array([0.5, 0, 0, 0], np.float32)
-    swapped = parity.WindowScores(
-        scores.windows, scores.fast_logits, other, scores.router, scores.texts, scores.seconds
-    )
+    swapped = dataclasses.replace(scores, deep_logits=other)
     calibration = parity.Calibration()
     assert parity._compare(scores, swapped, calibration)["max_dp_deep"] > 1e-3
     explained = parity._compare(scores, swapped, calibration, other)
     assert explained["max_dp_deep"] == 0
     assert explained["ties"] == len(scores.windows)
-    off = parity.WindowScores(
-        scores.windows, scores.fast_logits, other + np.eye(4, dtype=np.float32)[1], scores.router, scores.texts, 0.0
-    )
+    off = dataclasses.replace(scores, deep_logits=other + np.eye(4, dtype=np.float32)[1])
     assert parity._compare(scores, off, calibration, other)["max_dp_deep"] > 1e-3
