@@ -28,7 +28,8 @@ from guardlib.training.trainer import make_optimizer, pick_device, pick_precisio
 def dual_step(model: DualBranchModel, batch: dict, labels: torch.Tensor) -> torch.Tensor:
     """Loss of the dual-branch model."""
     output = model(batch["input_ids"], batch["char_ids"], batch["attention_mask"])
-    return total_loss(output, labels, TrainingConfig()).total
+    nowhere = torch.full(batch["input_ids"].shape, -1, dtype=torch.int8, device=labels.device)
+    return total_loss(output, labels, nowhere, TrainingConfig()).total
 
 
 def bert_step(model: BertForSequenceClassification, batch: dict, labels: torch.Tensor) -> torch.Tensor:

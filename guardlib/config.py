@@ -83,6 +83,7 @@ class TrainingConfig:
     router_loss_weight: float = 0.5
     router_warmup_share: float = 0.0  # the first part of training, over which the router's loss rises to its weight
     balance_loss_weight: float = 0.01
+    planted_loss_weight: float = 0.3  # of showing the model which words of a document were planted in it
     adversarial: str = (
         "none"  # none | fgsm | pgd: read each batch a second time, with embeddings moved against the model
     )
@@ -96,6 +97,7 @@ class TrainingConfig:
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
+    document_weight: float = 2.0  # of documents with an instruction in them and of their twins; other rows count 1
     written_weight: float = 1.0  # of English attacks written or put together here; those of a real set count 1
     attack_share: float | None = 0.33  # of the English rows of an epoch; None: as sources and temperature make it
     attack_share_abroad: float = 0.22  # of rows in other languages, where the other is set
@@ -281,7 +283,7 @@ PROFILES: dict[str, Profile] = {
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
         # Small sources are learnt long before the many written rows are: those are read more often than in short runs.
-        training=TrainingConfig(epochs=7, max_train_tokens=5_800_000, source_temperature=0.5),
+        training=TrainingConfig(epochs=7, max_train_tokens=4_200_000, bfloat16_factor=3.5, source_temperature=0.5),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),

@@ -66,7 +66,8 @@ POSITIVE = (
 NOT_NEGATIVE = (
     *("distillation.feature_weight", "distillation.attention_weight", "distillation.layerwise_weight"),
     *("distillation.contrastive_weight", "distillation.guard_weight", "distillation.weight_decay"),
-    *("training.weight_decay", "training.source_temperature", "model.learnt_pieces"),
+    *("training.weight_decay", "training.source_temperature", "training.document_weight"),
+    *("training.planted_loss_weight", "model.learnt_pieces"),
     *("distillation.min_delta", "distillation.patience", "distillation.patience_warmup", "distillation.start_steps"),
 )
 #: Shares that are of no use at their ends.

@@ -28,7 +28,7 @@ POLICIES = ("exclude", "benign", "jailbreak")
 #: Parts of the built-in corpus are small and varied: they take this multiple of the cap per source.
 _CORPUS_SHARE = 4
 #: Documents with a hidden instruction, per row that one attack generator makes.
-_INDIRECT_SHARE = 6
+_INDIRECT_SHARE = 9
 #: Jailbreaks with a goal in them, likewise.
 _WRAPPED_SHARE = 3
 #: Direct injections put together from clauses, likewise; and as many benign twins.

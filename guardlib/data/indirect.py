@@ -8,6 +8,7 @@ Made after splitting, from the texts of one split alone; rows keep the group of 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from guardlib.data.documents import DRESSED, KINDS, dress, kind_of, plant
 from guardlib.data.notes import NOTES
 from guardlib.data.records import fold, rng_for, rounds, to_records
 from guardlib.data.wordings import of_split
-from guardlib.labels import Label
+from guardlib.labels import ENGLISH, Label
 
 INDIRECT = "indirect"
 MAX_CONTEXT = 500  # characters of a document that an instruction is hidden in
@@ -27,6 +28,8 @@ _DENSE_FROM = "\u0370"  # Greek and all scripts after it
 _BLUNT_SHARE = 1 / 3
 _TASK_SHARE = 0.4  # of documents that are handed over with a request
 _PLAIN_SHARE = 0.5  # of documents that are plain text; the other kinds share the rest evenly
+_MATERIAL_SHARE = 0.5  # of instructions that were written to be hidden; the others are direct injections
+_OWN_LANGUAGE_SHARE = 0.85  # of direct injections that are in the language of their document
 _SENTENCE = re.compile(r"(?<=[.!])\s+|\n+")
 _SENTENCE_LENGTHS = (30, 160)  # characters
 
@@ -139,15 +142,17 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
 
     Where it stands depends on what the document is: a comment in code, a cell of a table, and so on
     (:func:`guardlib.data.documents.plant`); in one in three it is a sentence on its own all the same, as somebody who
-    does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. The twin is the
-    same document with an innocent note in the same place and form: one written for its kind, or a sentence of a
-    document. Each document also comes bare once. Some have an honest request before or after them: the same for
+    does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. Half of the
+    instructions are those that were written to be hidden; of the others most are in the language of their document, or
+    a strange language would be what gives an attack away. The twin is the same document with an innocent note in the
+    same place and form: one written for its kind, or a sentence of a document, in the language of the instruction where
+    there is one. Each document also comes bare once. Some have an honest request before or after them: the same for
     attack, twin and the bare document. ``family`` is ``indirect/<kind>/<position>``, of the twin
     ``innocent/<kind>/<position>``, where the position is the third of the text it came to stand in.
 
     Args:
         pool: records of the split; documents are taken from its benign rows.
-        instructions: records of what can be hidden.
+        instructions: records of what can be hidden; those with a true ``material`` were written for it.
     """
     documents = pool[
         (pool["label"] == Label.BENIGN)
@@ -160,13 +165,13 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     kinds = documents["text"].map(kind_of)
     long = (documents["text"].str.len() > MAX_CONTEXT) & (kinds == "json")
     documents = documents.assign(kind=kinds.mask(long, "text"))  # half of an object is none
-    sentences = _sentences(documents)
+    spoken = documents["lang"].mask(documents["lang"].isin(ENGLISH), "en")
+    sentences = {lang: _sentences(rows) for lang, rows in documents.groupby(spoken)}
     chosen = _chosen(documents, count, rng)
+    hidden = _instructions(instructions, spoken.iloc[[place for place, _ in chosen]].tolist(), rng)
     rows: list[tuple] = []
     bare = set(documents["text"].map(fold))
-    for number, ((place, dressed), instruction) in enumerate(
-        zip(chosen, rounds(len(instructions), len(chosen), rng), strict=True)
-    ):
+    for number, ((place, dressed), (instruction, lang)) in enumerate(zip(chosen, hidden, strict=True)):
         document = documents.iloc[place]
         position = POSITIONS[number % len(POSITIONS)]
         context = excerpt(document["text"], _room(document["text"]), rng)
@@ -174,7 +179,7 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
         kind = dressed or kind_of(context)  # a part of a table may be none
         form = int(rng.integers(2**32))  # the same for both: only what is said tells them apart
         way = "text" if rng.random() < _BLUNT_SHARE else kind
-        planted = (instructions["text"].iat[instruction], _note(kind, sentences, split, rng))
+        planted = (instruction, _note(kind, lang, sentences, split, rng))
         attack, twin = (plant(shown, way, text, position, np.random.default_rng(form)) for text in planted)
         asked = rng.random() < _TASK_SHARE
         if asked:
@@ -196,9 +201,14 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
 
 def third(text: str, twin: str) -> str:
     """The third of ``text`` (one of POSITIONS) in whose midst it differs from ``twin``."""
-    before, after = _alike(text, twin), _alike(text[::-1], twin[::-1])
+    before, after = shared_ends(text, twin)
     middle = (before + max(len(text) - after, before)) / 2
     return POSITIONS[min(int(len(POSITIONS) * middle / max(len(text), 1)), len(POSITIONS) - 1)]
+
+
+def shared_ends(text: str, twin: str) -> tuple[int, int]:
+    """Characters that both begin with, and that both end with."""
+    return _alike(text, twin), _alike(text[::-1], twin[::-1])
 
 
 def _alike(one: str, other: str) -> int:
@@ -243,8 +253,33 @@ def _sentences(documents: pd.DataFrame) -> list[str]:
     return [part for part in parts if least <= len(part) <= most and part[0].isupper() and part.endswith(".")]
 
 
-def _note(kind: str, sentences: list[str], split: str, rng: np.random.Generator) -> str:
-    notes = sentences if sentences and rng.random() < 0.5 else of_split(NOTES[kind], split)
+def _instructions(instructions: pd.DataFrame, langs: list[str], rng: np.random.Generator) -> list[tuple[str, str]]:
+    """An instruction for a document of each of ``langs``, and the language that it is in; all of a kind before one
+    comes again."""
+    written = instructions["material"].to_numpy(bool)
+    to_hide, others = (_in_turn(instructions[rows], rng) for rows in (written, ~written))
+    share = _MATERIAL_SHARE if written.any() else 0.0
+    own = {lang: _in_turn(rows, rng) for lang, rows in instructions[~written].groupby("lang")}
+    chosen = []
+    for lang in langs:
+        source = to_hide
+        if rng.random() >= share:
+            source = own.get(lang, own.get("en", others)) if rng.random() < _OWN_LANGUAGE_SHARE else others
+        chosen.append(next(source, None) or next(to_hide))
+    return chosen
+
+
+def _in_turn(rows: pd.DataFrame, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """Text and language of each of ``rows``, over and over, each time in another order; of no rows nothing."""
+    while len(rows):
+        yield from rows[["text", "lang"]].iloc[rng.permutation(len(rows))].itertuples(index=False, name=None)
+
+
+def _note(kind: str, lang: str, sentences: dict[str, list[str]], split: str, rng: np.random.Generator) -> str:
+    english = lang in ENGLISH
+    own = sentences.get("en" if english else lang, [])
+    written = not own or (english and rng.random() < 0.5)  # NOTES are in English
+    notes = of_split(NOTES[kind], split) if written else own
     return notes[int(rng.integers(len(notes)))]
 
 

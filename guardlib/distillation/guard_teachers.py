@@ -18,6 +18,7 @@ from guardlib.distillation.pair import check_reachable
 from guardlib.labels import LABEL_NAMES
 from guardlib.model.dual_branch import DualBranchModel
 from guardlib.model.inference import to_tensors
+from guardlib.model.transformer import POOLED
 from guardlib.training.examples import TrainingBatch
 from guardlib.training.trainer import pick_precision
 
@@ -42,7 +43,7 @@ class GuardTeacher(Protocol):
 
 
 class Pooled:
-    """Keeps what a guard's deep head was last given: the pooled state, [B, 2 D]."""
+    """Keeps what a guard's deep head was last given: the pooled state, [B, 3 D]."""
 
     def __init__(self, model: DualBranchModel) -> None:
         self.state: Tensor | None = None
@@ -64,7 +65,7 @@ class Ensemble:
             raise PairError("an ensemble of 0 guards cannot teach; expected at least one")
         self.guards = [guard.eval().requires_grad_(False) for guard in guards]
         self._pooled = [Pooled(guard) for guard in self.guards]
-        self.features = sum(2 * guard.config.d_model for guard in self.guards)
+        self.features = sum(POOLED * guard.config.d_model for guard in self.guards)
         self.identity = f"ensemble {model_digest(*self.guards)}"
 
     @torch.no_grad()

@@ -36,6 +36,7 @@ from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.build import Guardrail, build_guardrail
 from guardlib.model.dual_branch import DualBranchModel, DualOutput
 from guardlib.model.inference import Calibration, decide, score_windows
+from guardlib.model.transformer import POOLED
 from guardlib.training.examples import TrainingBatch
 from guardlib.training.operating_points import calibrate
 from guardlib.training.trainer import run_identity, train
@@ -63,7 +64,7 @@ class Guidance:
     def __enter__(self) -> Guidance:
         self._pooled = Pooled(self.student)
         # on the student, so that optimizer and checkpoints take it in
-        self.student.guidance = nn.Linear(2 * self.student.config.d_model, self.teacher.features, bias=False)
+        self.student.guidance = nn.Linear(POOLED * self.student.config.d_model, self.teacher.features, bias=False)
         return self
 
     def __exit__(self, *_) -> None:

@@ -54,6 +54,14 @@ class _DeepLogits(nn.Module):
         return self.deep(hidden, attention_mask).logits
 
 
+class _FrontOutputs(FastBranch):
+    """The front likewise. A subclass, not a wrapper: the tensors of a graph are named as those of its module."""
+
+    def forward(self, input_ids: Tensor, char_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        output = super().forward(input_ids, char_ids, attention_mask)
+        return tuple(getattr(output, name) for name in FRONT_OUTPUTS)
+
+
 def export_graphs(model: DualBranchModel, spellings: np.ndarray, folder: Path, opset: int = OPSET) -> Graphs:
     """Write ``front.onnx`` and ``deep.onnx`` in float32 into ``folder``.
 
@@ -80,7 +88,8 @@ def export_front(model: DualBranchModel, spellings: np.ndarray, path: Path, opse
         torch.ones(size, dtype=torch.int64),
     )
     embeddings = SpelledEmbeddings(model.front.embeddings, torch.from_numpy(spellings))
-    front = FastBranch(embeddings, model.front.stem, model.front.head, model.front.ngrams, model.front.router)
+    parts = model.front.stem, model.front.pool, model.front.head, model.front.ngrams, model.front.router
+    front = _FrontOutputs(embeddings, *parts)
     export_module(front, example, path, FRONT_INPUTS, FRONT_OUTPUTS, config.max_length, opset)
 
 

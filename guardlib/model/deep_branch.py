@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guardlib.model.transformer import ClassifierHead, FeedForward, TransformerLayer, pool
+from guardlib.model.transformer import ClassifierHead, FeedForward, Pool, TransformerLayer
 
 #: Under autocast on a CPU an expert's tokens are filled up to a multiple of this. There a multiplication of a new shape
 #: first compiles a kernel, which takes milliseconds; multiples of 64 are few shapes, at 6 % more rows.
@@ -32,11 +32,12 @@ class ExpertOutput(NamedTuple):
 
 
 class DeepOutput(NamedTuple):
-    """logits [B, K], balance_loss scalar (mean over layers), load [layers, E]."""
+    """logits [B, K], balance_loss scalar (mean over layers), load [layers, E], focus [B, L]."""
 
     logits: Tensor
     balance_loss: Tensor
     load: Tensor
+    focus: Tensor
 
 
 class MixtureOfExperts(nn.Module):
@@ -120,9 +121,10 @@ class ExpertLayer(nn.Module):
 class DeepBranch(nn.Module):
     """Stem state → expert layers → head: [B, L, D] → :class:`DeepOutput`."""
 
-    def __init__(self, layers: list[ExpertLayer], head: ClassifierHead) -> None:
+    def __init__(self, layers: list[ExpertLayer], pool: Pool, head: ClassifierHead) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.pool = pool
         self.head = head
 
     def forward(self, hidden_BLD: Tensor, attention_mask_BL: Tensor) -> DeepOutput:
@@ -132,5 +134,5 @@ class DeepBranch(nn.Module):
             hidden_BLD = output.y
             balance.append(output.balance_loss)
             load.append(output.load)
-        logits = self.head(pool(hidden_BLD, attention_mask_BL))
-        return DeepOutput(logits, torch.stack(balance).mean(), torch.stack(load))
+        pooled, focus_BL = self.pool(hidden_BLD, attention_mask_BL)
+        return DeepOutput(self.head(pooled), torch.stack(balance).mean(), torch.stack(load), focus_BL)

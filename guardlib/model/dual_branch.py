@@ -22,19 +22,24 @@ from guardlib.model.embeddings import MAX_CHARS, CharacterCNN, GuardEmbeddings
 from guardlib.model.fast_branch import FastBranch
 from guardlib.model.ngrams import NgramHead
 from guardlib.model.router import Router
-from guardlib.model.transformer import ClassifierHead, TransformerLayer
+from guardlib.model.transformer import ClassifierHead, Pool, TransformerLayer
 from guardlib.paths import run_again
 from guardlib.text.tokenizer import ASCII
 
 
 class DualOutput(NamedTuple):
-    """Both branches on the same texts: logits [B, K], router_logit [B], balance_loss, expert_load [layers, E]."""
+    """Both branches on the same texts: logits [B, K], router_logit [B], balance_loss, expert_load [layers, E].
+
+    fast_focus and deep_focus [B, L]: how much each token counts, as logits; training shows what it should be.
+    """
 
     fast_logits: Tensor
     deep_logits: Tensor
     router_logit: Tensor
     balance_loss: Tensor
     expert_load: Tensor
+    fast_focus: Tensor
+    deep_focus: Tensor
 
 
 class DualBranchModel(nn.Module):
@@ -53,7 +58,7 @@ class DualBranchModel(nn.Module):
         router = Router(width, config.router_hidden, config.use_entropy)
         head = ClassifierHead(width, NUM_CLASSES, config.dropout)
         ngrams = NgramHead(config.ngram_rows, vocab, NUM_CLASSES)
-        self.front = FastBranch(embeddings, stem, head, ngrams, router)
+        self.front = FastBranch(embeddings, stem, Pool(width), head, ngrams, router)
         deep = [
             ExpertLayer(
                 TransformerLayer(width, heads, ffn, config.layer_dropout),
@@ -61,7 +66,7 @@ class DualBranchModel(nn.Module):
             )
             for _ in range(config.deep_layers)
         ]
-        self.deep = DeepBranch(deep, ClassifierHead(width, NUM_CLASSES, config.dropout))
+        self.deep = DeepBranch(deep, Pool(width), ClassifierHead(width, NUM_CLASSES, config.dropout))
         _init_weights(self)
 
     def forward(self, input_ids_BL: Tensor, char_ids_BLC: Tensor, attention_mask_BL: Tensor) -> DualOutput:
@@ -69,7 +74,8 @@ class DualBranchModel(nn.Module):
         front = self.front(input_ids_BL, char_ids_BLC, attention_mask_BL)
         deep = self.deep(front.hidden, attention_mask_BL)
         deep_logits = deep.logits + front.ngram_logits
-        return DualOutput(front.fast_logits, deep_logits, front.router_logit, deep.balance_loss, deep.load)
+        routed = front.router_logit, deep.balance_loss, deep.load
+        return DualOutput(front.fast_logits, deep_logits, *routed, front.focus, deep.focus)
 
     def info(self) -> dict[str, int]:
         """Parameters per part, and active per token on each route (looking up a row of a table counts as none).
@@ -92,7 +98,7 @@ class DualBranchModel(nn.Module):
             "stem": count(self.front.stem),
             "ngrams": ngrams,
             "router": count(self.front.router),
-            "heads": count(self.front.head) + count(self.deep.head),
+            "heads": sum(map(count, (self.front.pool, self.front.head, self.deep.pool, self.deep.head))),
             "experts": experts,
             "active_fast": front - tables,
             "active_deep": front - tables + deep - idle,

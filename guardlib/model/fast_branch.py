@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from guardlib.model.embeddings import GuardEmbeddings
 from guardlib.model.ngrams import NgramHead
 from guardlib.model.router import Router
-from guardlib.model.transformer import ClassifierHead, TransformerLayer, pool
+from guardlib.model.transformer import ClassifierHead, Pool, TransformerLayer
 
 
 class FrontOutput(NamedTuple):
-    """hidden [B, L, D] for the deep branch, fast_logits [B, K], router_logit [B], and ngram_logits [B, K].
+    """hidden [B, L, D] for the deep branch, fast_logits [B, K], router_logit [B], ngram_logits [B, K], focus [B, L].
 
     fast_logits has the n-grams in it; those of the deep branch are to be added to its own.
     """
@@ -22,6 +22,7 @@ class FrontOutput(NamedTuple):
     fast_logits: Tensor
     router_logit: Tensor
     ngram_logits: Tensor
+    focus: Tensor
 
 
 class FastBranch(nn.Module):
@@ -31,6 +32,7 @@ class FastBranch(nn.Module):
         self,
         embeddings: GuardEmbeddings,
         stem: list[TransformerLayer],
+        pool: Pool,
         head: ClassifierHead,
         ngrams: NgramHead,
         router: Router,
@@ -38,6 +40,7 @@ class FastBranch(nn.Module):
         super().__init__()
         self.embeddings = embeddings
         self.stem = nn.ModuleList(stem)
+        self.pool = pool
         self.head = head
         self.ngrams = ngrams
         self.router = router
@@ -47,7 +50,7 @@ class FastBranch(nn.Module):
         x_BLD = self.embeddings(input_ids_BL, char_ids_BLC)
         for layer in self.stem:
             x_BLD = layer(x_BLD, mask_B11L)
-        pooled = pool(x_BLD, attention_mask_BL)
+        pooled, focus_BL = self.pool(x_BLD, attention_mask_BL)
         ngram_logits = self.ngrams(input_ids_BL)
         fast_logits = self.head(pooled) + ngram_logits
-        return FrontOutput(x_BLD, fast_logits, self.router(pooled, fast_logits), ngram_logits)
+        return FrontOutput(x_BLD, fast_logits, self.router(pooled, fast_logits), ngram_logits, focus_BL)

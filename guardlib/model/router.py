@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from guardlib.model.transformer import POOLED
+
 
 def uncertainty(fast_logits_BK: Tensor) -> Tensor:
     """Entropy in [0, 1] and margin between the two likeliest classes: [B, K] → [B, 2]."""
@@ -25,13 +27,13 @@ def uncertainty(fast_logits_BK: Tensor) -> Tensor:
 
 
 class Router(nn.Module):
-    """Pooled stem state [B, 2 D] and fast logits [B, K] → routing logit [B]; higher: more to gain by going deep."""
+    """Pooled stem state [B, 3 D] and fast logits [B, K] → routing logit [B]; higher: more to gain by going deep."""
 
     def __init__(self, width: int, hidden: int, use_entropy: bool) -> None:
         super().__init__()
         self.use_entropy = use_entropy
-        self.norm = nn.LayerNorm(2 * width)
-        self.hidden = nn.Linear(2 * width + 2 * use_entropy, hidden)
+        self.norm = nn.LayerNorm(POOLED * width)
+        self.hidden = nn.Linear(POOLED * width + 2 * use_entropy, hidden)
         self.out = nn.Linear(hidden, 1)
         if use_entropy:  # of learnt logit, entropy, margin; no parameter: never trained by gradient
             self.register_buffer("mix", torch.tensor([1.0, 0.0, 0.0]))

@@ -9,6 +9,8 @@ Legend: B batch, L tokens, D width, H heads, F feed-forward width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -97,23 +99,45 @@ class TransformerLayer(nn.Module):
         return self.ffn_norm(x_BLD + self.dropout(self.ffn(x_BLD)))
 
 
-def pool(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Mean and maximum over real tokens → [B, 2 D].
+#: Width of a pooled state, in widths of a token's.
+POOLED = 3
 
-    The mean says what a text is about; the maximum keeps one planted sentence from drowning in a long one.
+
+class Pooled(NamedTuple):
+    """state [B, 3 D] of each text, and focus [B, L]: the logit of each token's share in it."""
+
+    state: Tensor
+    focus: Tensor
+
+
+class Pool(nn.Module):
+    """Mean, maximum and focus over real tokens: [B, L, D] → :class:`Pooled`.
+
+    The mean says what a text is about; the maximum keeps one planted sentence from drowning in a long one. The focus is
+    a mean in which a learnt softmax says how much each token counts (Lin et al. 2017, arXiv 1703.03130, eq. 5, with one
+    linear map): what a planted sentence says, apart from what is around it.
     """
-    keep_BL1 = mask_BL.unsqueeze(-1).to(x_BLD.dtype)
-    mean_BD = (x_BLD * keep_BL1).sum(1) / keep_BL1.sum(1).clamp(min=1)
-    max_BD = x_BLD.masked_fill(keep_BL1 == 0, -1e4).amax(1)
-    return torch.cat([mean_BD, max_BD], dim=-1)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.focus = nn.Linear(width, 1)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor) -> Pooled:
+        keep_BL1 = mask_BL.unsqueeze(-1).to(x_BLD.dtype)
+        mean_BD = (x_BLD * keep_BL1).sum(1) / keep_BL1.sum(1).clamp(min=1)
+        max_BD = x_BLD.masked_fill(keep_BL1 == 0, -1e4).amax(1)
+        focus_BL1 = self.focus(x_BLD)
+        share_BL1 = focus_BL1.float().masked_fill(keep_BL1 == 0, -1e4).softmax(1).to(x_BLD.dtype)
+        state_BE = torch.cat([mean_BD, max_BD, (x_BLD * share_BL1).sum(1)], dim=-1)
+        return Pooled(state_BE, focus_BL1.squeeze(-1))
 
 
 class ClassifierHead(nn.Module):
-    """Pooled state → class logits: [B, 2 D] → [B, K]."""
+    """Pooled state → class logits: [B, 3 D] → [B, K]."""
 
     def __init__(self, width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(2 * width, width)
+        self.dense = nn.Linear(POOLED * width, width)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(width, classes)
 

@@ -22,6 +22,7 @@ from guardlib.data.injections import COMPOSED
 from guardlib.labels import ENGLISH, Label
 from guardlib.text.reading import Batch, Reader, Window, batches_by_length
 from guardlib.text.views import RAW, View
+from guardlib.training.planted import planted_spans, planted_tokens
 
 _CHARS_PER_TOKEN = 7  # an excerpt this generous always fills its window
 _WRITTEN = ("corpus_attacks", COMPOSED, WRAPPED)  # sources of attacks that the project wrote or put together
@@ -36,10 +37,14 @@ _BUCKET_BATCHES = 40  # batches sorted by length together; enough to leave littl
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """Model input, labels int64 [B] and row numbers of the training frame (for error reports)."""
+    """Model input, labels int64 [B], planted int8 [B, L] (see training.planted) and rows int64 [B].
+
+    ``rows`` are numbers of rows of the training frame, for error reports.
+    """
 
     inputs: Batch
     labels: np.ndarray
+    planted: np.ndarray
     rows: np.ndarray
 
     @property
@@ -55,6 +60,8 @@ class Epoch:
         rng = np.random.default_rng([seed, epoch])
         self._reader = reader
         self._rows = np.repeat(np.arange(len(frame)), repeats(frame, config, rng))
+        self._planted = planted_spans(frame)
+        self._texts = frame["text"].to_numpy()
         frame = frame.iloc[self._rows]
         self._labels = frame["label"].to_numpy(np.int64)
         self._windows = training_windows(frame, reader, rng, config)
@@ -77,8 +84,10 @@ class Epoch:
 
     def __getitem__(self, index: int) -> TrainingBatch:
         rows = self._batches[index]
-        inputs = self._reader.collate([self._windows[row] for row in rows], int(self._lengths[rows].max()))
-        return TrainingBatch(inputs, self._labels[rows], self._rows[rows])
+        windows, length = [self._windows[row] for row in rows], int(self._lengths[rows].max())
+        spans = [self._planted.get(row) for row in self._rows[rows]]
+        planted = planted_tokens(windows, spans, self._texts[self._rows[rows]], length)
+        return TrainingBatch(self._reader.collate(windows, length), self._labels[rows], planted, self._rows[rows])
 
 
 def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generator) -> np.ndarray:
@@ -86,12 +95,14 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
 
     A source (per label) of n rows gets n^source_temperature of the epoch (Conneau & Lample 2019, arXiv 1901.07291,
     section 3.1, who balance languages so): 1 takes the data as it is, 0 gives every source the same. Of transformed
-    texts each kind of transform counts as a source. Where there are attacks of real sets, those that were written or
-    put together here in English count ``config.written_weight`` beside them: they are many, and of few styles. (Real
-    sets have few attacks in other languages: there these are all a model has to learn from.) On top of that, a text
-    of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels than a short
-    one. Of what is in English, attacks together get ``config.attack_share`` (None: what falls to them), or the balance
-    of sources would decide how readily the model flags; of what is in other languages ``config.attack_share_abroad``.
+    texts each kind of transform counts as a source. Generated documents, of which it takes many to learn what is wrong
+    in one, count ``config.document_weight``, attacks and twins alike. Where there are attacks of real sets, those that
+    were written or put together here in English count ``config.written_weight`` beside them: they are many, and of few
+    styles. (Real sets have few attacks in other languages: there these are all a model has to learn from.) On top of
+    that, a text of c characters counts as 1 / sqrt(c): the budget is one of tokens, and a long text has no more labels
+    than a short one. Of what is in English, attacks together get ``config.attack_share`` (None: what falls to them), or
+    the balance of sources would decide how readily the model flags; of what is in other languages
+    ``config.attack_share_abroad``.
     At most 6 times, which is cut off last: small sets then stay a little below their share.
     """
     source = frame["source"]
@@ -101,6 +112,7 @@ def repeats(frame: pd.DataFrame, config: TrainingConfig, rng: np.random.Generato
     weights = sizes ** (config.source_temperature - 1) / np.sqrt(characters)
     attack = frame["label"].to_numpy() != Label.BENIGN
     english = frame["lang"].isin(ENGLISH).to_numpy()
+    weights[source == INDIRECT] *= config.document_weight
     if (attack & ~source.isin(_OWN)).any():
         weights[attack & source.isin(_WRITTEN) & english] *= config.written_weight
     if config.attack_share is not None:

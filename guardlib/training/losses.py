@@ -23,6 +23,7 @@ class Losses(NamedTuple):
     deep: Tensor
     router: Tensor
     balance: Tensor
+    planted: Tensor
 
 
 def focal_loss(logits_BK: Tensor, labels_B: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -53,6 +54,17 @@ def router_loss(router_logit_B: Tensor, target_B: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(router_logit_B.float(), target_B) - entropy
 
 
+def planted_loss(focus_BL: Tensor, planted_BL: Tensor) -> Tensor:
+    """Binary cross entropy of where the focus lies against where the planted instruction stands; mean over [B, L].
+
+    Tokens of which that is not known (−1 in ``planted_BL``; 1: planted, 0: not) count as no loss, so that a document
+    weighs the same whatever else is in its batch.
+    """
+    known_BL = planted_BL >= 0
+    target_BL = planted_BL.clamp(min=0).float()
+    return (F.binary_cross_entropy_with_logits(focus_BL.float(), target_BL, reduction="none") * known_BL).mean()
+
+
 def router_weight(progress: float, config: TrainingConfig) -> float:
     """Weight of the router's loss at ``progress`` in [0, 1]: while the branches are new, their gains say little."""
     rising = progress < config.router_warmup_share
@@ -72,15 +84,24 @@ def check_losses(config: TrainingConfig) -> None:
         )
 
 
-def total_loss(output: DualOutput, labels_B: Tensor, config: TrainingConfig, progress: float = 1.0) -> Losses:
-    """Focal loss of both branches + router loss + expert balance loss, as ``config`` weighs them. Labels int64 [B]."""
+def total_loss(
+    output: DualOutput, labels_B: Tensor, planted_BL: Tensor, config: TrainingConfig, progress: float = 1.0
+) -> Losses:
+    """Focal loss of both branches + router loss + expert balance loss + planted loss of both, weighed by ``config``.
+
+    Args:
+        labels_B: int64 [B].
+        planted_BL: which tokens an attacker planted, int8 [B, L]; see :func:`planted_loss`.
+    """
     fast = focal_loss(output.fast_logits, labels_B, config.focal_alpha, config.focal_gamma)
     deep = focal_loss(output.deep_logits, labels_B, config.focal_alpha, config.focal_gamma)
     target = deferral_target(output.fast_logits, output.deep_logits, labels_B)
     router = router_loss(output.router_logit, target)
     balance = output.balance_loss.float()
+    planted = planted_loss(output.fast_focus, planted_BL) + planted_loss(output.deep_focus, planted_BL)
     total = fast + deep + router_weight(progress, config) * router + config.balance_loss_weight * balance
-    return Losses(total, fast.detach(), deep.detach(), router.detach(), balance.detach())
+    total = total + config.planted_loss_weight * planted
+    return Losses(total, *(part.detach() for part in (fast, deep, router, balance, planted)))
 
 
 def is_finite(losses: Losses) -> bool:

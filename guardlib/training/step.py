@@ -20,7 +20,7 @@ def forward(
         progress: of training, 0 to 1; some losses grow with it.
     """
     device = next(model.parameters()).device
-    labels = torch.from_numpy(batch.labels).to(device)
+    labels, planted = (torch.from_numpy(values).to(device) for values in (batch.labels, batch.planted))
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         output = model(*to_tensors(batch.inputs, device))
-    return output, total_loss(output, labels, config, progress)
+    return output, total_loss(output, labels, planted, config, progress)

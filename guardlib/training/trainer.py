@@ -40,7 +40,7 @@ from guardlib.training.progress import Progress
 from guardlib.training.quantization import check_quantization, rounded_activations
 from guardlib.training.step import forward
 
-_LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss")
+_LOSS_COLUMNS = ("fast_loss", "deep_loss", "router_loss", "balance_loss", "planted_loss")
 _LOG_EVERY = 10  # steps between rows of steps.csv
 _OUTSIDE = ("seeds",)  # of what is done with trainings, each of which is alike
 _PRETRAINED = ("stem.", "deep.layers.", ".word.", ".position.", "embeddings.norm")  # parts of parameter names
@@ -350,9 +350,10 @@ class _Run:
         return round(self.state.epoch + self.state.batch / max(len(self.epoch), 1), 3)
 
     def _mean_losses(self) -> dict[str, float]:
-        means = [float(torch.stack(part).mean()) for part in zip(*self.recent, strict=True)] or [math.nan] * 5
+        names = ("train_loss", *_LOSS_COLUMNS)
+        means = [float(torch.stack(part).mean()) for part in zip(*self.recent, strict=True)] or [math.nan] * len(names)
         self.recent.clear()
-        return dict(zip(("train_loss", *_LOSS_COLUMNS), self.processes.mean(means), strict=True))
+        return dict(zip(names, self.processes.mean(means), strict=True))
 
     def _log_step(self) -> None:
         if not self.recent:

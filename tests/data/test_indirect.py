@@ -1,12 +1,13 @@
 """Documents with a hidden instruction, and their benign twins."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from guardlib.data.attacks import POSITIONS
 from guardlib.data.corpus import corpus_frames
 from guardlib.data.documents import KINDS
-from guardlib.data.indirect import TASKS_AFTER, TASKS_BEFORE, indirect, third
+from guardlib.data.indirect import TASKS_AFTER, TASKS_BEFORE, _instructions, indirect, third
 from guardlib.data.notes import NOTES
 from guardlib.data.splits import SPLITS
 from guardlib.data.wordings import of_split
@@ -20,7 +21,7 @@ def pool() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def instructions(pool) -> pd.DataFrame:
-    return pool[pool["family"] == "injection_goal"]
+    return pool[pool["family"] == "injection_goal"].assign(material=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,28 @@ def test_a_twin_differs_from_its_attack_in_what_is_said_alone(rows):
     alike = [len(_common(texts[place], texts[place + 1])) / len(texts[place + 1]) for place in at]
     assert pd.Series(alike).median() > 0.6
     assert all(texts[place] != texts[place + 1] for place in at)
+
+
+def test_most_instructions_are_in_the_language_of_their_document(pool):
+    """Or a strange language would be what gives an attack away."""
+    attacks = pool[(pool["source"] == "corpus_attacks") & (pool["text"].str.len() < 100)].assign(material=False)
+    spoken = dict(zip(attacks["text"], attacks["lang"], strict=True))
+    langs = ["de"] * 200 + ["en"] * 200 + ["of which there are no attacks"] * 200
+    chosen = [lang for _, lang in _instructions(attacks, langs, np.random.default_rng(0))]
+    assert all(spoken[text] == lang for text, lang in _instructions(attacks, langs, np.random.default_rng(0)))
+    assert 0.75 < np.mean([lang == "de" for lang in chosen[:200]]) < 0.95
+    assert np.mean([lang == "en" for lang in chosen[200:400]]) > 0.85
+    assert np.mean([lang == "en" for lang in chosen[400:]]) > 0.85
+
+
+def test_half_of_the_instructions_were_written_to_be_hidden(pool, instructions):
+    others = pool[pool["source"] == "corpus_attacks"].head(300).assign(material=False)
+    both = pd.concat([instructions, others], ignore_index=True)
+    chosen = [text for text, _ in _instructions(both, ["en"] * 400, np.random.default_rng(0))]
+    assert 0.4 < np.mean([text in set(instructions["text"]) for text in chosen]) < 0.6
+    assert pd.Series(chosen).value_counts().max() <= 3  # all before one comes again
+    for some in (instructions, others):  # one kind will do
+        assert len(_instructions(some, ["en"] * 5, np.random.default_rng(0))) == 5
 
 
 def test_a_request_around_a_document_tells_nothing(rows):

@@ -23,6 +23,7 @@ from guardlib.labels import LABEL_NAMES
 from guardlib.model.backbone import find_backbone
 from guardlib.model.build import Guardrail
 from guardlib.model.inference import Calibration, to_tensors
+from guardlib.model.transformer import POOLED
 from guardlib.training.examples import Epoch
 from guardlib.training.trainer import train
 from tests.evaluation.rows import benchmark_rows
@@ -37,7 +38,7 @@ def test_an_ensemble_is_the_mean_of_its_probabilities():
     judged = Ensemble(guards).judge(batch, [])
     single = [Ensemble([guard]).judge(batch, []).logits.softmax(-1) for guard in guards]
     assert torch.allclose(judged.logits.softmax(-1), torch.stack(single).mean(0), atol=1e-5)
-    assert judged.features.shape == (len(batch.rows), 3 * 2 * TINY.d_model)
+    assert judged.features.shape == (len(batch.rows), 3 * POOLED * TINY.d_model)
     with pytest.raises(PairError, match="ensemble of 0 guards"):
         Ensemble([])
 

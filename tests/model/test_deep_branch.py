@@ -5,7 +5,7 @@ import torch
 
 from guardlib.model import deep_branch
 from guardlib.model.deep_branch import MixtureOfExperts
-from guardlib.model.transformer import FeedForward, SelfAttention, pool
+from guardlib.model.transformer import FeedForward, Pool, SelfAttention
 
 WIDTH, FFN, EXPERTS = 16, 32, 3
 
@@ -157,10 +157,17 @@ def test_the_gate_is_float32_under_autocast():
     torch.testing.assert_close(output.load, made(x, mask).load)
 
 
-def test_pool_is_mean_and_maximum_of_real_tokens():
+@pytest.mark.parametrize(("weight", "focused"), [(0.0, [2.0, -6.0]), (50.0, [3.0, -7.0])])
+def test_pool_is_mean_maximum_and_focus_of_real_tokens(weight, focused):
     x = torch.tensor([[[1.0, -5], [3, -7], [100, 100]]])
-    assert pool(x, torch.tensor([[1, 1, 0]])).tolist() == [[2, -6, 3, -5]]
-    assert torch.isfinite(pool(x, torch.tensor([[0, 0, 0]]))).all()
+    pool = Pool(2)
+    with torch.no_grad():
+        pool.focus.weight.copy_(torch.tensor([[weight, 0.0]]))  # the greater the first channel, the more a token counts
+        pool.focus.bias.fill_(-1.0)
+        state, focus = pool(x, torch.tensor([[1, 1, 0]]))
+        assert state.tolist() == [[2, -6, 3, -5, *focused]]
+        assert focus[0, :2].tolist() == [weight - 1, 3 * weight - 1]
+        assert torch.isfinite(pool(x, torch.tensor([[0, 0, 0]])).state).all()
 
 
 def test_attention_by_hand():

@@ -9,7 +9,9 @@ import torch
 from guardlib.config import ConfigError, TrainingConfig
 from guardlib.model.dual_branch import DualBranchModel, ModelFileError, load_model, save_model
 from guardlib.model.inference import to_tensors
+from guardlib.model.transformer import POOLED
 from guardlib.training.losses import total_loss
+from guardlib.training.planted import UNKNOWN
 from tests.helpers import TINY, VOCABULARY, count_weights, make_batch, make_model
 
 TEXTS = [
@@ -51,7 +53,9 @@ def test_order_of_words_matters():
 
 def total(output):
     labels = torch.tensor([1, 0, 0, 2])
-    return total_loss(output, labels, TrainingConfig()).total
+    planted = torch.full(output.fast_focus.shape, UNKNOWN)
+    planted[1, 1:4] = torch.tensor([0, 1, 1])
+    return total_loss(output, labels, planted, TrainingConfig()).total
 
 
 def test_every_parameter_gets_a_gradient():
@@ -104,7 +108,7 @@ def test_autocast_changes_little():
 def test_router_without_entropy_ignores_the_fast_logits():
     for use_entropy in (True, False):
         router = make_model(dataclasses.replace(TINY, use_entropy=use_entropy)).front.router
-        pooled = torch.randn(2, 2 * TINY.d_model, generator=torch.Generator().manual_seed(0))
+        pooled = torch.randn(2, POOLED * TINY.d_model, generator=torch.Generator().manual_seed(0))
         sure, unsure = router(pooled, torch.tensor([[9.0, 0, 0, 0]] * 2)), router(pooled, torch.zeros(2, 4))
         assert bool((sure != unsure).any()) == use_entropy
 
@@ -120,15 +124,14 @@ def test_info_counts():
     assert info["experts"] == layers * experts * expert
     assert info["embedding_tables"] == tables
     embeddings = VOCABULARY * d + TINY.max_length * d + 2 * d + info["characters"]
-    own_head = 2 * d * d + d + d * 4 + 4
+    own_head = (d + 1) + POOLED * d * d + d + d * 4 + 4  # the focus, two maps
     parts = embeddings + info["stem"] + info["ngrams"] + info["router"] + own_head
     assert info["front"] == parts
     assert info["heads"] == 2 * own_head
     assert info["active_fast"] == info["front"] - tables
     attention = d * 3 * d + 3 * d + d * d + d
     norms, gate = 2 * 2 * d, experts * d
-    head = 2 * d * d + d + d * 4 + 4
-    assert info["active_deep"] - info["active_fast"] == layers * (attention + norms + gate + expert) + head
+    assert info["active_deep"] - info["active_fast"] == layers * (attention + norms + gate + expert) + own_head
 
 
 def test_save_and_load_round_trip(tmp_path):

@@ -149,6 +149,13 @@ def test_english_attacks_written_for_the_project_count_less(source, label, lang,
     assert times[500:].sum() / times.sum() == pytest.approx(share, abs=0.03)
 
 
+@pytest.mark.parametrize(("source", "share"), [("indirect", 0.75), ("a set", 0.5)])
+def test_documents_count_as_they_are_told_to(source, share):
+    frame = make_frame(1000).assign(label=0, text="of one length", source=["other"] * 500 + [source] * 500)
+    config = TrainingConfig(source_temperature=1.0, attack_share=None, document_weight=3.0)
+    assert repeats(frame, config, np.random.default_rng(0))[500:].sum() / 1000 == pytest.approx(share, abs=0.03)
+
+
 def test_short_texts_are_read_more_often_than_long_ones():
     """By the square root of the length: 400 characters half as often as 100."""
     frame = make_frame(2000).assign(label=0, source="one", text=["x" * 100, "y" * 400] * 1000)

@@ -17,6 +17,7 @@ from guardlib.training.losses import (
     deferral_target,
     focal_loss,
     is_finite,
+    planted_loss,
     router_loss,
     router_weight,
     total_loss,
@@ -78,12 +79,16 @@ def outputs() -> DualOutput:
     generator = torch.Generator().manual_seed(0)
     fast, deep = (torch.randn(5, 4, generator=generator).requires_grad_() for _ in range(2))
     router = torch.randn(5, generator=generator).requires_grad_()
-    return DualOutput(fast, deep, router, torch.tensor(1.5, requires_grad=True), torch.ones(2, 3))
+    focus = [torch.randn(5, 3, generator=generator).requires_grad_() for _ in range(2)]
+    return DualOutput(fast, deep, router, torch.tensor(1.5, requires_grad=True), torch.ones(2, 3), *focus)
+
+
+PLANTED = torch.tensor([[-1, 0, 1]] * 2 + [[-1, -1, -1]] * 3, dtype=torch.int8)
 
 
 def test_total_is_the_weighted_sum():
     output, labels = outputs(), torch.tensor([0, 1, 2, 3, 0])
-    losses = total_loss(output, labels, TrainingConfig())
+    losses = total_loss(output, labels, PLANTED, TrainingConfig(planted_loss_weight=0.3))
     torch.testing.assert_close(losses.fast, focal_loss(output.fast_logits, labels, 0.25, 2.0).detach())
     torch.testing.assert_close(losses.deep, focal_loss(output.deep_logits, labels, 0.25, 2.0).detach())
     assert float(losses.balance) == 1.5
@@ -93,24 +98,42 @@ def test_total_is_the_weighted_sum():
     target, sent = (1 + p_deep - p_fast) / 2, output.router_logit.detach().sigmoid()
     router = (target * (target / sent).log() + (1 - target) * ((1 - target) / (1 - sent)).log()).mean()
     torch.testing.assert_close(losses.router, router)
-    expected = losses.fast + losses.deep + 0.5 * router + 0.01 * losses.balance
+    right = [focus.detach()[:2, 1:].sigmoid() for focus in (output.fast_focus, output.deep_focus)]
+    planted = -sum((1 - p[:, 0]).log().sum() + p[:, 1].log().sum() for p in right) / PLANTED.numel()
+    torch.testing.assert_close(losses.planted, planted)
+    expected = losses.fast + losses.deep + 0.5 * router + 0.01 * losses.balance + 0.3 * planted
     torch.testing.assert_close(losses.total.detach(), expected)
 
 
 @pytest.mark.parametrize(
-    ("part", "weight"), [("router_logit", "router_loss_weight"), ("balance_loss", "balance_loss_weight")]
+    ("part", "weight"),
+    [
+        ("router_logit", "router_loss_weight"),
+        ("balance_loss", "balance_loss_weight"),
+        ("deep_focus", "planted_loss_weight"),
+    ],
 )
 def test_a_weight_of_zero_turns_a_part_off(part, weight):
     labels = torch.tensor([0, 1, 2, 3, 0])
     for value in (0.0, 1.0):
         output = outputs()
-        total_loss(output, labels, dataclasses.replace(TrainingConfig(), **{weight: value})).total.backward()
+        config = dataclasses.replace(TrainingConfig(), **{weight: value})
+        total_loss(output, labels, PLANTED, config).total.backward()
         assert bool(getattr(output, part).grad.abs().max() > 0) == bool(value)
 
 
 @pytest.mark.parametrize(("value", "finite"), [(1.0, True), (math.nan, False), (math.inf, False)])
 def test_is_finite(value, finite):
-    assert is_finite(Losses(torch.tensor(value), *[torch.tensor(0.0)] * 4)) == finite
+    assert is_finite(Losses(torch.tensor(value), *[torch.tensor(0.0)] * 5)) == finite
+
+
+def test_a_document_weighs_the_same_whatever_else_is_in_its_batch():
+    focus = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    planted = torch.tensor([[-1, 0, 0, 1, 1, 0, -1, -1]])
+    alone = planted_loss(focus, planted)
+    beside = planted_loss(focus.repeat(4, 1), torch.cat([planted, torch.full((3, 8), -1)]))
+    torch.testing.assert_close(4 * beside, alone)
+    assert float(planted_loss(torch.where(planted > 0, 30.0, -30.0), planted)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [-1.0, 0.5, float("nan")])
