@@ -98,6 +98,6 @@ def _stir(model: nn.Module) -> None:
         for head in (model.front.head, model.deep.head):
             head.dense.weight.normal_(std=0.2, generator=generator)
             head.out.weight.normal_(std=0.5, generator=generator)
-            head.out.bias[0] = 10.0  # of benign: or all texts would be attacks beyond doubt
+            head.out.bias[0] = 6.0  # of benign: or all texts would be attacks beyond doubt
         for layer in model.deep.layers:
             layer.experts.gate.weight.normal_(std=1.0, generator=generator)
