@@ -100,7 +100,7 @@ class TrainingConfig:
     document_weight: float = 2.0  # of documents with an instruction in them and of their twins; other rows count 1
     written_weight: float = 1.0  # of English attacks written or put together here; those of a real set count 1
     attack_share: float | None = 0.33  # of the English rows of an epoch; None: as sources and temperature make it
-    attack_share_abroad: float = 0.22  # of rows in other languages, where the other is set
+    attack_share_abroad: float = 0.28  # of rows in other languages, where the other is set
     raw_share: float = 0.1  # of texts that unfold, this share is read as it stands, so that characters are learnt too
     piece_share: float = 0.5  # of benign texts and jailbreaks, this share is read as a piece of at most 96 tokens
     validations: int = 5  # evenly over the run
@@ -283,7 +283,7 @@ PROFILES: dict[str, Profile] = {
         data=DataConfig(licences="permissive"),
         model=ModelConfig(layer_dropout=0.1),  # each text is seen several times
         # Small sources are learnt long before the many written rows are: those are read more often than in short runs.
-        training=TrainingConfig(epochs=7, max_train_tokens=6_300_000, bfloat16_factor=2.3, source_temperature=0.5),
+        training=TrainingConfig(epochs=7, max_train_tokens=14_500_000, bfloat16_factor=1.0, source_temperature=0.5),
         # `laptop` compares more systems; the card has the guard's own figures.
         evaluation=EvaluationConfig(baselines=("rules", "tfidf")),
         export=ExportConfig(parity_texts=2000),
