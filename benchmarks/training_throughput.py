@@ -20,9 +20,10 @@ from transformers import BertConfig, BertForSequenceClassification
 from guardlib.config import TrainingConfig
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.dual_branch import DualBranchModel
+from guardlib.model.inference import pick_device
 from guardlib.settings import get_profile
 from guardlib.training.losses import total_loss
-from guardlib.training.trainer import make_optimizer, pick_device, pick_precision
+from guardlib.training.trainer import make_optimizer, pick_precision
 
 
 def dual_step(model: DualBranchModel, batch: dict, labels: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,8 @@ from guardlib.distillation.errors import PairError
 from guardlib.distillation.layers import layer_map
 from guardlib.distillation.text import Pieces
 from guardlib.distillation.vocabulary import VocabularyMap, align_vocabularies, check_coverage
-from guardlib.training.trainer import pick_device, pick_precision
+from guardlib.model.inference import pick_device
+from guardlib.training.trainer import pick_precision
 
 EAGER = "eager"  # the only attention that returns its maps
 

@@ -98,7 +98,7 @@ def load_hub_guard(folder: Path | str, max_length: int = 512, tokens_per_batch: 
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from guardlib.training.trainer import pick_device
+    from guardlib.model.inference import pick_device
 
     device = pick_device()
     try:

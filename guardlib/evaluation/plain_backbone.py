@@ -29,9 +29,10 @@ from guardlib.evaluation.baselines import (
 )
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.backbone import Backbone, BackboneError, find_backbone
+from guardlib.model.inference import pick_device
 from guardlib.text.reading import batches_by_length
 from guardlib.text.tokenizer import sanitize
-from guardlib.training.trainer import pick_device, pick_precision, schedule
+from guardlib.training.trainer import pick_precision, schedule
 
 _CLS, _SEP = 101, 102  # of BERT's vocabulary
 _HEAD_RATE = 1e-3  # learning rate of the new layer

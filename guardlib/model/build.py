@@ -15,7 +15,7 @@ from guardlib.data.generated import MADE
 from guardlib.labels import ENGLISH
 from guardlib.model.backbone import find_backbone, warm_start
 from guardlib.model.dual_branch import DualBranchModel, ModelFileError, load_model, save_model
-from guardlib.model.inference import Calibration
+from guardlib.model.inference import Calibration, pick_device
 from guardlib.paths import run_again
 from guardlib.text.lookalikes import latin_lookalikes
 from guardlib.text.reading import Reader
@@ -73,6 +73,7 @@ def save_guardrail(guardrail: Guardrail, folder: Path) -> None:
     extra = {
         "model": dataclasses.asdict(guardrail.model.config),
         "calibration": dataclasses.asdict(guardrail.calibration),
+        "vocabulary": guardrail.reader.tokenizer.fingerprint(),
         "lookalikes": unfolder.lookalikes if unfolder else {},
         "word_order": unfolder.order.table if unfolder else {},
     }
@@ -80,14 +81,22 @@ def save_guardrail(guardrail: Guardrail, folder: Path) -> None:
 
 
 def load_guardrail(folder: Path, config: ModelConfig) -> Guardrail:
-    """A trained guardrail from ``folder``, in eval mode.
+    """A trained guardrail from ``folder``, in eval mode, on a CUDA device where there is one.
 
     Raises:
-        ModelFileError: a file is missing or damaged, or was trained with another ``config`` (the setting is named).
+        ModelFileError: a file is missing or damaged, or was trained with another ``config`` (the setting is named) or
+            another tokenizer.
     """
     model, extra = load_model(folder, config)
     try:
         reader = make_reader(folder, config, extra["lookalikes"], WordOrder(extra["word_order"]))
-        return Guardrail(model, reader, Calibration(**extra["calibration"]))
+        guardrail = Guardrail(model.to(pick_device()), reader, Calibration(**extra["calibration"]))
+        vocabulary = extra["vocabulary"]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"model folder {folder} is damaged ({error!r}); {run_again(folder, '03')}") from error
+    if (found := reader.tokenizer.fingerprint()) != vocabulary:
+        raise ModelFileError(
+            f"{folder}/tokenizer.json has vocabulary {found}, the weights beside it were trained with {vocabulary}; "
+            f"{run_again(folder, '03')}"
+        )
+    return guardrail

@@ -23,6 +23,11 @@ def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> tuple[torch.
     return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
 
+def pick_device() -> torch.device:
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def score_windows(
     model: DualBranchModel, reader: Reader, texts: Sequence[str], tokens_per_batch: int, progress: str = ""
 ) -> WindowScores:

@@ -77,6 +77,8 @@ def draw_figures(results: Results, budget: float = 0.30) -> dict[str, Figure]:
     pooled = metrics.prepared(pooled_rows(guard))  # plain harmful requests are neither right nor wrong
     benign = breakdowns.over_defence(guard).rename(columns={"kind": "benchmark"})
     matched = metrics.matched_detection(paired_rows(results.scores))
+    injections = matched["benchmark"] == "hidden_injections"  # under the same transforms as harmful goals
+    goals, injections = matched[~injections], matched[injections]
     return {
         "training_curves": figures.training_curves(results.history, results.steps),
         "routing_over_epochs": figures.routing_over_epochs(results.history, budget),
@@ -84,8 +86,10 @@ def draw_figures(results: Results, budget: float = 0.30) -> dict[str, Figure]:
         "routing_curve": figures.routing_curve(results.routing_curve, budget),
         "routing_by_label": figures.routing_by_label(results.routing_by_label, budget),
         "confusion_matrix": figures.confusion_matrix(pooled, system="guard"),
-        "detection_per_attack": figures.detection_per_attack(matched[matched["system"] == "guard"]),
-        "transform_heatmap": figures.transform_heatmap(matched),
+        "detection_per_attack": figures.detection_per_attack(goals[goals["system"] == "guard"]),
+        "detection_of_injections": figures.detection_per_attack(injections[injections["system"] == "guard"]),
+        "transform_heatmap": figures.transform_heatmap(goals),
+        "transform_heatmap_of_injections": figures.transform_heatmap(injections),
         "over_defence": figures.over_defence(benign),
         "score_distribution": figures.score_distribution(pooled, system="guard"),
         "reliability": figures.reliability(metrics.reliability(pooled)),

@@ -140,8 +140,7 @@ class Run:
     @cached_property
     def matched(self) -> pd.DataFrame:
         """Each transform on attacks, of either kind, and on benign text, of the released precision."""
-        injections = self.guard_rows[self.guard_rows["benchmark"] == "hidden_injections"]
-        return metrics.matched_detection(pd.concat([paired_rows(self.guard_rows), injections]))
+        return metrics.matched_detection(paired_rows(self.guard_rows))
 
     @property
     def released(self) -> str:
@@ -255,14 +254,18 @@ def benchmark_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Benchmark": status["benchmark"].map(readable),
-            "Ran": [
-                "yes" if row.ran else "no: its data were not there" if not row.failed else "no: it failed"
-                for row in status.itertuples()
-            ],
+            "Ran": [_how_it_ran(row) for row in status.itertuples()],
             "Measures": status["measures"],
             "Attacks": status["positive"],
         }
     )
+
+
+def _how_it_ran(row: tuple) -> str:
+    """In words, from a row of the benchmarks' status."""
+    if not row.ran:
+        return "no: it failed" if row.failed else "no: its data were not there"
+    return f"yes, without {', '.join(row.absent_sources)}" if row.absent_sources else "yes"
 
 
 def _not_run(run: Run) -> list[str]:
@@ -298,18 +301,18 @@ def comparison_table(run: Run) -> pd.DataFrame:
 
 def router_table(run: Run) -> pd.DataFrame:
     """Accuracy of each way to choose, and what the router gains on it where they were compared text by text."""
-    found = run.manifests["04_router_analysis"].headline
+    p_random = run.manifests["04_router_analysis"].headline["p_router_is_random"]
     paired = run.table("04_router_analysis", "paired.csv").set_index("rival")
     rows = []
-    for name in (key.removeprefix("accuracy_") for key in found if key.startswith("accuracy_")):
-        row = {"Chosen by": readable(name), "Accuracy": tables.rate(found[f"accuracy_{name}"])}
+    for way in run.table("04_router_analysis", "at_budget.csv").itertuples():
+        row = {"Chosen by": way.policy, "n": f"{way.n:,}", "Accuracy": tables.rate(way.accuracy, way.low, way.high)}
         row |= {"The router gains (points)": tables.DASH, "p": tables.DASH}
-        if readable(name) in paired.index:
-            other = paired.loc[readable(name)]
+        if way.policy in paired.index:
+            other = paired.loc[way.policy]
             row["The router gains (points)"] = f"{other.points:.2f} [{other.low:.2f}, {other.high:.2f}]"
             row["p"] = f"{other.p:.3g}"
-        elif name == "random":
-            row["p"] = f"{found['p_router_is_random']:.2g}"
+        elif way.policy == "random":
+            row["p"] = f"{p_random:.2g}"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from guardlib.model.dual_branch import load_weights
@@ -82,6 +82,17 @@ def read_state(path: Path) -> dict:
             return state | {"identity": dict(state["identity"])}
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged ({error}); {_fresh(path)}") from error
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Weights that :func:`save_weights` wrote. Raises CheckpointError if the file is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}, the best weights of this training so far, cannot be read ({error}); to start over pass "
+            "-p training.resume=false"
+        ) from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict) -> dict:

@@ -12,10 +12,11 @@ import psutil
 from guardlib.config import Profile
 from guardlib.labels import NUM_CLASSES
 from guardlib.model.build import Guardrail
+from guardlib.model.inference import pick_device
 from guardlib.text.tokenizer import UNK
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.step import forward
-from guardlib.training.trainer import make_optimizer, make_scaler, pick_device, pick_precision, token_budget
+from guardlib.training.trainer import make_optimizer, make_scaler, pick_precision, token_budget
 
 _OVERFIT_STEPS = 12
 

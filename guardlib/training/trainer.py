@@ -18,7 +18,6 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -27,10 +26,10 @@ from guardlib.data.records import frame_digest
 from guardlib.evaluation.routing import check_collapse
 from guardlib.fingerprint import code_digests, digest_of
 from guardlib.model.dual_branch import DualBranchModel, DualOutput, load_weights
-from guardlib.model.inference import score_windows
+from guardlib.model.inference import pick_device, score_windows
 from guardlib.text.reading import Reader
 from guardlib.training.adversarial import adversarial_losses, check_adversarial
-from guardlib.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from guardlib.training.checkpoint import load_checkpoint, read_weights, save_checkpoint, save_weights
 from guardlib.training.examples import Epoch, TrainingBatch
 from guardlib.training.logs import RunLog, wandb_run
 from guardlib.training.losses import Losses, check_losses, is_finite
@@ -48,11 +47,6 @@ _PRETRAINED = ("stem.", "deep.layers.", ".word.", ".position.", "embeddings.norm
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says where it stood."""
-
-
-def pick_device() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pick_precision(choice: str, device: torch.device, scaled: bool = False) -> torch.dtype:
@@ -184,6 +178,8 @@ class _Run:
             saved = load_checkpoint(self.last, self.model, self.optimizer, self.identity)
             self.state = Progress(**saved["progress"])
             self.scaler.load_state_dict(self.state.scaler)
+            if self.state.best_step:
+                read_weights(self.best)  # the run ends with them: what is wrong with them is said now
             print(f"resuming at step {self.state.step} ({self.state.tokens:,} tokens) from {self.last}")
         online = wandb_run(profile, folder) if self.processes.first and self.config.wandb else None
         place = folder if self.processes.first else None
@@ -219,8 +215,8 @@ class _Run:
                 if validates or self.state.step % self.config.checkpoint_every == 0:
                     self._checkpoint()
         self.processes.wait()  # for the first one's files
-        if self.best.is_file():
-            load_weights(self.model, load_file(self.best), str(self.best))
+        if self.state.best_step:
+            load_weights(self.model, read_weights(self.best), str(self.best))
         history = pd.DataFrame(self.state.history)
         self.model.eval()
         # From the validation on whose weights these are: one of them, on few texts, may be 0 or 1 by chance.

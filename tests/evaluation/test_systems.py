@@ -273,5 +273,5 @@ def test_results_are_written_and_read_back(tmp_path):
 
 
 def test_paired_rows_are_those_of_transforms():
-    rows = pd.DataFrame({"benchmark": ["flipattack", "deepset_test", "transforms", "notinject"]})
-    assert paired_rows(rows)["benchmark"].tolist() == ["flipattack", "transforms"]
+    rows = pd.DataFrame({"benchmark": ["flipattack", "deepset_test", "transforms", "hidden_injections", "notinject"]})
+    assert paired_rows(rows)["benchmark"].tolist() == ["flipattack", "transforms", "hidden_injections"]

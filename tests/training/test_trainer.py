@@ -436,6 +436,15 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, monkeypatch):
         run(tmp_path)
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:5000])])
+def test_without_its_best_weights_a_run_does_not_go_on(tmp_path, monkeypatch, spoil):
+    """Or it would end, without a word, with the last weights."""
+    run_killed(tmp_path, monkeypatch, 23)
+    spoil(tmp_path / "checkpoints" / "best.safetensors")
+    with pytest.raises(CheckpointError, match=r"best\.safetensors.* cannot be read .*resume=false"):
+        run(tmp_path)
+
+
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_can_go_on(tmp_path, monkeypatch):
     whole, _ = run(tmp_path / "whole")
     real = checkpoint.save_file

@@ -164,6 +164,7 @@ def transforms(context: Context) -> pd.DataFrame:
     "prompt.",
     licence=HIDDEN_LICENCE,
     positive="an injection (deepset test, held-out corpus) under the transform, not benign text under the same one",
+    paired=True,
     benign_elsewhere=True,
 )
 def hidden_injections(context: Context) -> pd.DataFrame:
