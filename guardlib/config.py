@@ -97,7 +97,7 @@ class TrainingConfig:
     max_train_tokens: int | None = None  # stop after this many tokens; None: all epochs in full
     bfloat16_factor: float = 2.5  # times max_train_tokens in bfloat16, for which hardware is newer and faster
     source_temperature: float = 0.4  # share of a source in an epoch ~ rows^this; 1: as the data is
-    document_weight: float = 2.0  # of documents with an instruction in them and of their twins; other rows count 1
+    document_weight: float = 2.0  # of generated documents, with an instruction in them or without; other rows count 1
     written_weight: float = 1.0  # of English attacks written or put together here; those of a real set count 1
     attack_share: float | None = 0.33  # of the English rows of an epoch; None: as sources and temperature make it
     attack_share_abroad: float = 0.28  # of rows in other languages, where the other is set

@@ -30,8 +30,11 @@ _TASK_SHARE = 0.4  # of documents that are handed over with a request
 _PLAIN_SHARE = 0.5  # of documents that are plain text; the other kinds share the rest evenly
 _MATERIAL_SHARE = 0.5  # of instructions that were written to be hidden; the others are direct injections
 _OWN_LANGUAGE_SHARE = 0.85  # of direct injections that are in the language of their document
-_SENTENCE = re.compile(r"(?<=[.!])\s+|\n+")
+_SENTENCE = re.compile(r"(?<=[.!।۔])\s+|(?<=[。！．])|\n+")
+_FULL_STOPS = (".", "।", "۔", "。", "．")
 _SENTENCE_LENGTHS = (30, 160)  # characters
+_CJK_FROM = "\u2e80"  # scripts of which a sign says as much as two or three letters
+_LEAST_SENTENCES = 8  # of a language for notes in it, or the few would tell which documents are benign
 
 #: Documents that read like what a guarded application is handed.
 _DOCUMENT_SOURCES = (
@@ -144,11 +147,12 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     (:func:`guardlib.data.documents.plant`); in one in three it is a sentence on its own all the same, as somebody who
     does not look at the document would put it there. Documents are cut to MAX_CONTEXT characters first. Half of the
     instructions are those that were written to be hidden; of the others most are in the language of their document, or
-    a strange language would be what gives an attack away. The twin is the same document with an innocent note in the
-    same place and form: one written for its kind, or a sentence of a document, in the language of the instruction where
-    there is one. Each document also comes bare once. Some have an honest request before or after them: the same for
-    attack, twin and the bare document. ``family`` is ``indirect/<kind>/<position>``, of the twin
-    ``innocent/<kind>/<position>``, where the position is the third of the text it came to stand in.
+    a strange language would be what gives an attack away (in English, where there are too few notes in that one). The
+    twin is the same document with an innocent note in the same place and form: one written for its kind, or a sentence
+    of a document, in the language of the instruction where there is one. Each document also comes bare once. Some have
+    an honest request before or after them: the same for attack, twin and the bare document. ``family`` is
+    ``indirect/<kind>/<position>``, of the twin ``innocent/<kind>/<position>``, where the position is the third of the
+    text it came to stand in.
 
     Args:
         pool: records of the split; documents are taken from its benign rows.
@@ -167,8 +171,11 @@ def indirect(pool: pd.DataFrame, instructions: pd.DataFrame, count: int, seed: i
     documents = documents.assign(kind=kinds.mask(long, "text"))  # half of an object is none
     spoken = documents["lang"].mask(documents["lang"].isin(ENGLISH), "en")
     sentences = {lang: _sentences(rows) for lang, rows in documents.groupby(spoken)}
+    sentences = {lang: found for lang, found in sentences.items() if len(found) >= _LEAST_SENTENCES}
     chosen = _chosen(documents, count, rng)
-    hidden = _instructions(instructions, spoken.iloc[[place for place, _ in chosen]].tolist(), rng)
+    # Where a twin could not have a note in the language of its document, attacks are in English as that note is.
+    noted = spoken.where(spoken.isin(sentences.keys()), "en")
+    hidden = _instructions(instructions, noted.iloc[[place for place, _ in chosen]].tolist(), rng)
     rows: list[tuple] = []
     bare = set(documents["text"].map(fold))
     for number, ((place, dressed), (instruction, lang)) in enumerate(zip(chosen, hidden, strict=True)):
@@ -250,7 +257,12 @@ def _sentences(documents: pd.DataFrame) -> list[str]:
     least, most = _SENTENCE_LENGTHS
     texts = documents.loc[documents["kind"] == "text", "text"].str.slice(0, 2000)
     parts = dict.fromkeys(part.strip() for text in texts for part in _SENTENCE.split(text))
-    return [part for part in parts if least <= len(part) <= most and part[0].isupper() and part.endswith(".")]
+    return [
+        part
+        for part in parts
+        if part[:1].isalpha() and not part[0].islower() and part.endswith(_FULL_STOPS)  # some scripts have no capitals
+        if (least // 2 if part[0] >= _CJK_FROM else least) <= len(part) <= most
+    ]
 
 
 def _instructions(instructions: pd.DataFrame, langs: list[str], rng: np.random.Generator) -> list[tuple[str, str]]:

@@ -34,9 +34,12 @@ def rng_for(seed: int, *names: str) -> np.random.Generator:
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
-    """Digest of records in their order: what each says, and what decides how often and where it is read."""
+    """Digest of records in their order: what each says, and what decides how often and where it is read.
+
+    Their groups, too: of an attack and its benign twin the words that they do not share are those that were planted.
+    """
     digest = hashlib.sha256()
-    for values in zip(*(frame[name] for name in ("text", "label", "source", "family", "lang")), strict=True):
+    for values in zip(*(frame[name] for name in ("text", "label", "source", "family", "lang", "group")), strict=True):
         digest.update("\0".join(map(str, values)).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:16]
 

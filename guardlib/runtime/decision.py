@@ -78,10 +78,10 @@ def discount_by_length(probabilities: np.ndarray, windows: Sequence[Window], dis
     """
     if not discount:
         return probabilities
-    counts = Counter((window.text, window.view.name) for window in windows)
+    counts = Counter(window.reading for window in windows)
     if len(counts) == len(windows):  # one each
         return probabilities
-    n = [min(counts[window.text, window.view.name], MOST_WINDOWS) for window in windows]
+    n = [min(counts[window.reading], MOST_WINDOWS) for window in windows]
     weighted = probabilities * (np.array(n, dtype=probabilities.dtype) ** -discount)[:, None]
     weighted[:, Label.BENIGN] = probabilities[:, Label.BENIGN]
     return weighted / weighted.sum(-1, keepdims=True)

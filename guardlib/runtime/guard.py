@@ -163,7 +163,7 @@ class Guard:
             raise ValueError(f"fpr is {fpr}; this guard was calibrated for {known}: use one of them, or a threshold")
         return self.threshold
 
-    def calibrate(self, benign: list[str], fpr: float = 0.01) -> float:
+    def calibrate(self, benign: Iterable[str], fpr: float = 0.01) -> float:
         """From now on flag at most the share ``fpr`` of ``benign``, texts of your own that nobody is to be stopped for.
 
         The points that a guard comes with were settled on benign texts of public sets; yours will look otherwise. What
@@ -174,12 +174,15 @@ class Guard:
             The threshold, now this guard's own, for ``Guard.load(threshold=…)`` the next time.
 
         Raises:
-            TypeError: see :meth:`scan`.
+            TypeError: one str, or not all are str.
             ValueError: ``fpr`` outside [0, 1], so few texts that not one might be flagged, or more than the share of
                 them with the highest score there is.
         """
         if not 0 <= fpr <= 1:
             raise ValueError(f"fpr is {fpr}; expected a share from 0 to 1, such as 0.01")
+        if isinstance(benign, str):
+            raise TypeError("calibrate got str; expected an iterable of str: from one text no threshold can be had")
+        benign = list(benign)
         if len(benign) * fpr < 1:
             needed = f"at least {math.ceil(1 / fpr):,}" if fpr else "an fpr above 0"
             raise ValueError(f"{len(benign):,} texts are too few for an fpr of {fpr:g}; expected {needed}")
@@ -242,19 +245,19 @@ class Guard:
         if isinstance(texts, str):
             raise TypeError("scan_iter got str; expected an iterable of str: for one text there is scan")
         limit = self.resolve_threshold(threshold, fpr)
-        stream = enumerate(texts)
-        while part := list(itertools.islice(stream, batch)):
-            checked, refused = [], None
-            for place, item in part:
-                try:
+        stream, error = enumerate(texts), None
+        while error is None:
+            checked: list[str] = []
+            try:
+                for place, item in itertools.islice(stream, batch):
                     checked.append(_checked(item, place, truncate))
-                except (TypeError, ValueError) as error:  # after the verdicts on what came before it
-                    refused = error
-                    break
+            except Exception as caught:  # the stream's own, too: after the verdicts on what came before it
+                error = caught
             for chunk in _chunks(checked):
                 yield from self._scan(chunk, limit)
-            if refused is not None:
-                raise refused
+            if error is None and len(checked) < batch:
+                return
+        raise error
 
     def score_windows(self, texts: list[str], every_branch: bool = False) -> WindowScores:
         """Raw outputs per window; ``every_branch`` runs the deep graph for all of them, for analysis."""

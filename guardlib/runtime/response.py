@@ -22,6 +22,7 @@ codes decodes and encodes back to itself. A guard never writes a reserved family
 from __future__ import annotations
 
 import json
+import numbers
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
@@ -115,9 +116,9 @@ def encode(response: Response) -> int:
 
 def decode(code: int) -> Response:
     """Inverse of :func:`encode`. Raises ValueError for a number that is not 16 bits wide."""
-    if not isinstance(code, int) or not 0 <= code < 1 << 16:
+    if not isinstance(code, numbers.Integral) or not 0 <= code < 1 << 16:
         raise ValueError(f"code is {code!r}; expected an integer from 0 to 65535")
-    values = {}
+    code, values = int(code), {}
     for name, width in reversed(LAYOUT.items()):
         values[name] = code & (1 << width) - 1
         code >>= width

@@ -35,6 +35,11 @@ class Window:
         return self.stop - self.start + 2 + self.view.hidden
 
     @property
+    def reading(self) -> tuple[int, int]:
+        """Which text it is of, in which of its views: of one text two may have the same name."""
+        return self.text, id(self.pieces)
+
+    @property
     def span(self) -> tuple[int, int]:
         """Character offsets of the window in its view's text."""
         if self.stop == self.start:

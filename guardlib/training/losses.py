@@ -57,8 +57,8 @@ def router_loss(router_logit_B: Tensor, target_B: Tensor) -> Tensor:
 def planted_loss(focus_BL: Tensor, planted_BL: Tensor) -> Tensor:
     """Binary cross entropy of where the focus lies against where the planted instruction stands; mean over [B, L].
 
-    Tokens of which that is not known (−1 in ``planted_BL``; 1: planted, 0: not) count as no loss, so that a document
-    weighs the same whatever else is in its batch.
+    Tokens of which that is not known (−1 in ``planted_BL``; 1: planted, 0: not) count as no loss, but in the mean:
+    among prompts that are no documents the few that are weigh no more than among their like.
     """
     known_BL = planted_BL >= 0
     target_BL = planted_BL.clamp(min=0).float()

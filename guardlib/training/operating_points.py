@@ -68,7 +68,7 @@ _MOST_DISCOUNT = 2.0  # in a text of ten windows, odds of an attack count as a h
 
 def _length_discount(scores: WindowScores, labels: np.ndarray, calibration: Calibration) -> float:
     """The discount at which attack or benign is foretold with the least log-loss; 0 where no text has two windows."""
-    views = Counter((window.text, window.view.name) for window in scores.windows)
+    views = Counter(window.reading for window in scores.windows)
     if max(views.values(), default=0) < 2:
         return 0.0
     benign = labels == Label.BENIGN

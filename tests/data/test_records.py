@@ -71,12 +71,12 @@ def test_screen_keeps_good_rows_and_sets_the_others_aside_with_a_reason():
     assert all(row["text"].isascii() and "\x00" not in row["text"] for row in quarantined)
 
 
-@pytest.mark.parametrize("column", ["text", "label", "source", "family", "lang"])
+@pytest.mark.parametrize("column", ["text", "label", "source", "family", "lang", "group"])
 def test_the_digest_sees_what_training_reads(column):
     row = {"text": "t", "label": 1, "source": "s", "family": "f", "lang": "en", "group": 0}
     before, after = (frame_digest(pd.DataFrame([each])) for each in (row, row | {column: 2}))
     assert before != after
-    assert frame_digest(pd.DataFrame([row | {"group": 1}])) == before
+    assert frame_digest(pd.DataFrame([row | {"split": "train"}])) == before
 
 
 @given(st.text())

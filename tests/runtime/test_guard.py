@@ -114,6 +114,22 @@ def test_what_no_threshold_can_be_had_from_is_refused(guard, count, fpr, said):
     assert guard.threshold == before
 
 
+def test_a_guard_is_not_calibrated_on_one_text(guard):
+    with pytest.raises(TypeError, match="calibrate got str; expected an iterable"):
+        guard.calibrate("hello" * 100)
+
+
+def test_a_stream_that_breaks_gives_the_verdicts_before_it(guard):
+    def broken():
+        yield from ("a", "b")
+        raise OSError("the line is dead")
+
+    verdicts = guard.scan_iter(broken(), batch=8)
+    assert [next(verdicts).score for _ in range(2)] == [verdict.score for verdict in guard.scan(["a", "b"])]
+    with pytest.raises(OSError, match="the line is dead"):
+        next(verdicts)
+
+
 def test_texts_that_all_score_highest_give_no_threshold(guard, monkeypatch):
     sure = dataclasses.replace(guard.scan("hello"), score=1.0)
     monkeypatch.setattr(type(guard), "scan_iter", lambda self, texts, **_: [sure] * len(texts))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ def test_the_fields_fill_sixteen_bits():
 
 def test_every_code_decodes_and_encodes_to_itself():
     assert all(encode(decode(code)) == code for code in range(1 << 16))
+    assert decode(np.uint16(1 << 15)) == decode(1 << 15), "as it is read back from bytes"
 
 
 def test_codes_have_names_for_everything():
