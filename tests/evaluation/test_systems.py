@@ -127,7 +127,7 @@ def test_a_cache_that_was_cut_short_is_computed_again(tmp_path):
 
 def test_a_key_follows_all_that_an_answer_depends_on(tmp_path):
     tiny = build()
-    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en", "group": 0})
     turned, profile = rows.assign(label=[1, 0]), tiny.profile
     asked = [
         ("rules", rows, rows, profile),
@@ -146,7 +146,7 @@ def test_a_key_follows_all_that_an_answer_depends_on(tmp_path):
 
 def test_systems_that_do_not_exist_are_named():
     tiny = build()
-    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en", "group": 0})
     with pytest.raises(ValueError, match="baseline 'magic' does not exist"):
         baseline_scorer("magic", rows, rows, tiny.profile)
     with pytest.raises(ValueError, match="hub guard 'magic' does not exist; expected one of protectai_v2"):
@@ -155,7 +155,7 @@ def test_systems_that_do_not_exist_are_named():
 
 def test_all_systems_are_those_of_the_settings():
     tiny = build()
-    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en", "group": 0})
     named = [name for s in all_scorers(tiny.guardrail, tiny.trained, rows, rows, tiny.profile) for name in s.systems]
     assert named == ["guard", "fast", "deep", "rules", "tfidf", "frozen_backbone", "finetuned_backbone"]
 
@@ -200,7 +200,7 @@ def test_a_baseline_that_raises_while_it_is_fitted_fails_alone(monkeypatch):
         raise ValueError("no such luck")
 
     monkeypatch.setitem(BASELINES, "unlucky", Baseline("unlucky", lambda profile: "", fit))
-    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en", "group": 0})
     board = score_all([baseline_scorer("unlucky", rows, rows, build().profile)], benchmark_rows(3))
     assert board.failed == {"unlucky": "no such luck"}
     assert board.rows.empty
@@ -230,7 +230,7 @@ def test_nothing_follows_where_the_guard_itself_failed():
 
 
 def test_how_a_run_is_taken_up_again_costs_no_answers():
-    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en"})
+    rows = pd.DataFrame({"text": ["a", "b"], "label": [0, 1], "source": "s", "family": "f", "lang": "en", "group": 0})
     profiles = [get_profile("smoke", {name: value}) for name, value in (("seed", 0), ("training.resume", False))]
     keys = {baseline_scorer("rules", rows, rows, profile).key for profile in profiles}
     assert len(keys) == 1
